@@ -1,0 +1,416 @@
+"""The recipe: one YAML file, and ``key=value`` on the command line. Validated once, never changed afterwards.
+
+Numbers, booleans and nulls follow YAML 1.2 (``2e-4`` is a number, ``no`` is a word). Paths in a recipe are
+relative to the recipe; paths on the command line are relative to the current folder. Rules across fields are
+checks with codes (checks/config), not validators here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, cast
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from gogpt.errors import GogptError
+
+Where: TypeAlias = dict[tuple[str | int, ...], str]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, protected_namespaces=())
+
+
+def _path_shorthand(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+def _one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, (str, Mapping)) else value
+
+
+class ModelConfig(_Part):
+    """The base model. ``model: path`` is short for ``model: {path: path}``."""
+
+    path: str = Field(description="folder of a Hugging Face model, or hub id")
+    revision: str | None = Field(None, description="branch, tag or commit of the hub repository")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="dtype of the weights; auto: float32 when all weights train, else what the device computes best"
+    )
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    trust_remote_code: bool = False
+
+
+class SourceConfig(_Part):
+    """One source of rows. ``path`` alone may be written as a string."""
+
+    path: str = Field(description="file, folder, glob, or hub id of a data set")
+    schema_: str = Field("auto", alias="schema", description="auto, or a schema by name")
+    weight: float = Field(1.0, gt=0, le=1000, description="how often its rows appear in an epoch; 0.5 takes half of them")
+    split: str = Field("train", description="hub data sets: the split")
+    subset: str | None = Field(None, description="hub data sets: the configuration")
+    revision: str | None = None
+    limit: int | None = Field(None, ge=1, description="read only the first rows; told in the ledger")
+
+
+Source = Annotated[SourceConfig, BeforeValidator(_path_shorthand)]
+Sources = Annotated[tuple[Source, ...], BeforeValidator(_one_or_many)]
+
+
+class DataConfig(_Part):
+    train: Annotated[Sources, Field(min_length=1)]
+    eval: float | Sources = Field(0.0, description="a fraction of the training rows held out, or sources")
+    template: str = Field("auto", description="auto (the tokenizer's own), a template by name, or a .jinja file")
+    max_length: int = Field(2048, ge=2, description="tokens of an example, and of a packed row")
+    overlong: Literal["drop", "truncate", "split", "error"] = "drop"
+    train_on: Literal["assistant", "last", "all"] = "assistant"
+    packing: bool = True
+    special_text: Literal["error", "drop", "keep"] = Field(
+        "error", description="rows whose own text spells a special token: refuse, drop them (counted), or keep "
+        "them, where the text becomes the special token"
+    )
+
+
+class MethodConfig(_Part):
+    kind: Literal["lora", "qlora", "full", "freeze"] = "lora"
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: str | tuple[str, ...] = Field("all-linear", description="all-linear, or names of linear modules")
+    modules_to_save: tuple[str, ...] = Field((), description="modules trained whole and saved with the adapter")
+    trainable_layers: int = Field(2, ge=1, description="freeze: how many of the last layers train (with the final norm)")
+
+
+class TrainConfig(_Part):
+    epochs: float = Field(3, gt=0)
+    max_steps: int | None = Field(None, ge=1, description="optimizer steps; wins over epochs")
+    learning_rate: float = Field(2e-4, description="peak learning rate")
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: float = Field(0.03, ge=0, description="below 1: share of all steps; from 1 on: steps")
+    min_lr_ratio: float = Field(0.0, ge=0, le=1, description="end of the decay as a share of the peak")
+    batch_size: int = Field(16, ge=1, description="sequences (packed: rows) of one optimizer step over all processes")
+    micro_batch_size: int = Field(4, ge=1, description="sequences of one forward pass of one process")
+    seed: int = Field(0, ge=0)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    optimizer: Literal["adamw", "sgd", "adafactor"] = "adamw"
+    weight_decay: float = Field(0.0, ge=0)
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    adam_epsilon: float = Field(1e-8, gt=0)
+    max_grad_norm: float = Field(1.0, ge=0, description="clip the gradient norm; 0 does not clip")
+    gradient_checkpointing: bool = False
+    eval_every: int | None = Field(None, ge=1, description="steps; default: once an epoch, and at the end")
+    save_every: int | None = Field(None, ge=1, description="steps; default: once an epoch")
+    keep_checkpoints: int = Field(2, ge=1)
+    early_stopping: int | None = Field(None, ge=1, description="stop after so many evaluations without a better loss; the best weights are kept")
+    report_to: tuple[str, ...] = Field((), description="tensorboard, wandb, ... (any that the Trainer knows)")
+    trainer: dict[str, Any] = Field(
+        default_factory=dict, description="further keys of transformers' TrainingArguments, checked against the installed version"
+    )
+
+
+class ParallelConfig(_Part):
+    engine: Literal["ddp", "fsdp", "deepspeed"] = "ddp"
+    processes: int = Field(1, ge=1)
+    zero: Literal[0, 1, 2, 3] | None = None
+    config: str | None = None
+
+
+class ChecksConfig(_Part):
+    allow: tuple[str, ...] = Field((), description="codes of findings that do not refuse this run; recorded in it")
+
+
+class RunConfig(_Part):
+    """A recipe, as validated. Every key has a default but ``model``, ``data.train`` and ``output``."""
+
+    model: Annotated[ModelConfig, BeforeValidator(_path_shorthand)]
+    data: DataConfig
+    method: MethodConfig = MethodConfig()
+    train: TrainConfig = TrainConfig()
+    parallel: ParallelConfig = ParallelConfig()
+    checks: ChecksConfig = ChecksConfig()
+    output: str = Field(description="the run folder")
+
+    def to_yaml(self) -> str:
+        """The recipe as resolved, with every default written out."""
+        data = self.model_dump(mode="json", by_alias=True)
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+# -- YAML ------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's core schema for numbers and booleans."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    k: [(tag, r) for tag, r in v if tag not in (
+        "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:int", "tag:yaml.org,2002:timestamp")]
+    for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9][0-9_]*$|^0x[0-9a-fA-F]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+
+
+def _int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(str(loader.construct_scalar(node)).replace("_", ""), 0 if str(node.value).startswith("0x") else 10)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _int)
+
+
+def _parse_yaml(text: str, name: str) -> tuple[Any, Where]:
+    """Data, and for every key the place (``name:line``) where it stands. Raises GogptError CFG201."""
+    where: Where = {}
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None, where
+        _walk(node, (), name, where)
+        return loader.construct_document(node), where
+    except yaml.MarkedYAMLError as problem:
+        mark = problem.problem_mark or problem.context_mark
+        place = f"{name}:{mark.line + 1}" if mark else name
+        raise GogptError("CFG201", f"not valid YAML: {problem.problem or problem.context}", where=place,
+                         fix="correct the line; indent with spaces and put a space after each colon") from problem
+    except yaml.YAMLError as problem:
+        raise GogptError("CFG201", f"not valid YAML: {problem}", where=name) from problem
+    finally:
+        loader.dispose()
+
+
+def _walk(node: yaml.Node, path: tuple[str | int, ...], name: str, where: Where) -> None:
+    where.setdefault(path, f"{name}:{node.start_mark.line + 1}")
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            text = str(key.value)
+            if text in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {text!r} stands twice", problem_mark=key.start_mark)
+            seen.add(text)
+            where[(*path, text)] = f"{name}:{key.start_mark.line + 1}"
+            _walk(value, (*path, text), name, where)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, item in enumerate(node.value):
+            _walk(item, (*path, i), name, where)
+
+
+def parse_value(text: str) -> Any:
+    """One value of ``key=value``, read as YAML; what is no YAML is text."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError:
+        return text
+
+
+def _override(data: dict[str, Any], assignments: Sequence[str], where: Where, here: Path) -> None:
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
+            raise GogptError("CFG204", f"cannot read {assignment!r}", where="command line",
+                             expected="key=value, as in train.learning_rate=1e-4",
+                             fix="write the key as in the recipe, dots between levels, no spaces")
+        path: list[str | int] = [int(p) if p.isdigit() else p for p in key.split(".")]
+        value = parse_value(text)
+        target: Any = data
+        for i, part in enumerate(path[:-1]):
+            target = _step_into(target, part, assignment)
+            where.setdefault(tuple(path[: i + 1]), "command line")
+        last = path[-1]
+        value = _resolve_at(tuple(path), value, here)
+        if isinstance(target, list) and isinstance(last, int) and last < len(target):
+            target[last] = value
+        elif isinstance(target, dict):
+            target[str(last)] = value
+        else:
+            raise GogptError("CFG204", f"there is no such place in the recipe: {key}", where="command line",
+                             got=assignment)
+        for stale in [p for p in where if p[: len(path)] == tuple(path)]:
+            del where[stale]
+        where[tuple(path)] = f"command line, {key}"
+
+
+def _step_into(target: Any, part: str | int, assignment: str) -> Any:
+    if isinstance(target, dict):
+        inner = target.setdefault(str(part), {})
+        if isinstance(inner, str) and str(part) == "model":
+            inner = target["model"] = {"path": inner}
+        return inner
+    if isinstance(target, list) and isinstance(part, int) and part < len(target):
+        if isinstance(target[part], str):
+            target[part] = {"path": target[part]}
+        return target[part]
+    raise GogptError("CFG204", f"there is no such place in the recipe: {assignment.partition('=')[0]}",
+                     where="command line", got=assignment)
+
+
+# -- paths -----------------------------------------------------------------------------------------
+
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+_LOOKS_LIKE_FILE = re.compile(r"\.(jsonl?|csv|tsv|parquet|arrow|txt|md|jinja2?|gz|zst)$", re.I)
+
+
+def _absolute(text: Any, base: Path, *, hub: bool) -> Any:
+    if not isinstance(text, str) or not text or text.startswith("hub:"):
+        return text
+    path = Path(text).expanduser()
+    if path.is_absolute():
+        return str(path)
+    if hub and _HUB_ID.match(text) and not (base / path).exists() and not _LOOKS_LIKE_FILE.search(text):
+        return text
+    return str(base / path)
+
+
+def _sources(value: Any, base: Path) -> Any:
+    if isinstance(value, str):
+        return _absolute(value, base, hub=True)
+    if isinstance(value, list):
+        return [_sources(v, base) for v in value]
+    if isinstance(value, dict) and "path" in value:
+        return {**value, "path": _absolute(value["path"], base, hub=True)}
+    return value
+
+
+def _resolve_at(path: tuple[str | int, ...], value: Any, base: Path) -> Any:
+    """``value`` of the recipe's key ``path`` with the paths in it made absolute."""
+    key = tuple(p for p in path if isinstance(p, str))
+    if key in (("model",), ("model", "path")):
+        return _sources(value, base) if key == ("model",) else _absolute(value, base, hub=True)
+    if key in (("data", "train"), ("data", "eval")):
+        return _sources(value, base)
+    if key in (("data", "train", "path"), ("data", "eval", "path")):
+        return _absolute(value, base, hub=True)
+    if key in (("output",), ("parallel", "config")):
+        return _absolute(value, base, hub=False)
+    if key == ("data", "template") and isinstance(value, str) and _LOOKS_LIKE_FILE.search(value):
+        return _absolute(value, base, hub=False)
+    if isinstance(value, dict) and key in ((), ("data",), ("parallel",)):
+        return {k: _resolve_at((*key, k), v, base) for k, v in value.items()}
+    return value
+
+
+# -- loading ---------------------------------------------------------------------------------------
+
+
+def load_recipe(path: str | Path, assignments: Sequence[str] = (), *, here: Path | None = None) -> RunConfig:
+    """Read, override and validate a recipe.
+
+    Raises GogptError CFG200 (no such file), CFG201 (YAML), CFG202 (all wrong keys and values at once),
+    CFG204 (an assignment that cannot be read).
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as problem:
+        near = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob("*.y*ml")], n=1)
+        raise GogptError("CFG200", "there is no such recipe", where=str(path),
+                         fix=f"did you mean {file.parent / near[0]}?" if near else "give the path of a YAML file") from problem
+    except IsADirectoryError as problem:
+        raise GogptError("CFG200", "a folder, not a recipe", where=str(path), fix="give the YAML file in it") from problem
+    except UnicodeDecodeError as problem:
+        raise GogptError("CFG201", "not a text file in UTF-8", where=str(path), got=f"byte {problem.start} is {problem.object[problem.start]:#x}") from problem
+    except OSError as problem:
+        raise GogptError("CFG200", f"the recipe cannot be read: {problem.strerror}", where=str(path)) from problem
+    return parse_recipe(text, name=str(path), base=file.resolve().parent, assignments=assignments, here=here)
+
+
+def parse_recipe(
+    text: str, *, name: str, base: Path, assignments: Sequence[str] = (), here: Path | None = None
+) -> RunConfig:
+    """As ``load_recipe``, from text. ``base``: folder that the recipe's paths are relative to."""
+    data, where = _parse_yaml(text, name)
+    if not isinstance(data, dict):
+        got = "nothing" if data is None else f"a {type(data).__name__}"
+        raise GogptError("CFG201", "a recipe is a mapping of keys to values", where=name, got=got,
+                         expected="model:, data:, output: ...", fix="see gogpt schema, or examples/identity.yaml")
+    data = cast("dict[str, Any]", _resolve_at((), data, base))
+    _override(data, assignments, where, here or Path.cwd())
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as problem:
+        raise _all_errors(problem, where, name) from problem
+
+
+def _all_errors(problem: ValidationError, where: Where, name: str) -> GogptError:
+    lines: dict[str, None] = {}
+    for error in problem.errors():
+        loc = tuple(p for p in error["loc"] if not _is_union_arm(p))
+        place = name
+        for n in range(len(loc), -1, -1):
+            if loc[:n] in where:
+                place = where[loc[:n]]
+                break
+        lines[f"{place}: {_describe(error, loc)}"] = None
+    count = len(lines)
+    first = "1 mistake in the recipe" if count == 1 else f"{count} mistakes in the recipe"
+    return GogptError("CFG202", "\n  ".join([first, *lines]), where=name,
+                      fix="correct every line above; gogpt schema prints all keys")
+
+
+def _is_union_arm(part: str | int) -> bool:
+    return isinstance(part, str) and ("[" in part or part in ("float", "str", "int", "bool", "tuple"))
+
+
+def _describe(error: Any, loc: tuple[str | int, ...]) -> str:
+    key = ".".join(map(str, loc))
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(loc[:-1])
+        near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
+        elsewhere = [] if near else _anywhere(str(loc[-1]))
+        hint = (f"; did you mean {near[0]!r}?" if near else f"; it belongs to {elsewhere[0]}" if elsewhere
+                else f"; known here: {', '.join(known)}")
+        return f"unknown key {key!r}{hint}"
+    if error["type"] == "missing":
+        return f"{key!r} is missing; it has no default"
+    got = error.get("input")
+    shown = "" if isinstance(got, (dict, list)) else f", got {got!r}"
+    message = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return f"{key}: should be {message}{shown}" if error["msg"].startswith("Input should be") else f"{key}: {message}{shown}"
+
+
+_PARTS: dict[tuple[str, ...], type[_Part]] = {
+    (): RunConfig, ("model",): ModelConfig, ("data",): DataConfig, ("data", "train"): SourceConfig,
+    ("data", "eval"): SourceConfig, ("method",): MethodConfig, ("train",): TrainConfig,
+    ("parallel",): ParallelConfig, ("checks",): ChecksConfig,
+}
+
+
+def _fields_at(loc: tuple[str | int, ...]) -> list[str]:
+    part = _PARTS.get(tuple(p for p in loc if isinstance(p, str)))
+    return [f.alias or n for n, f in part.model_fields.items()] if part else []
+
+
+def _anywhere(key: str) -> list[str]:
+    """Full names of keys of this name (or nearly) in other parts of the recipe."""
+    out = []
+    for prefix, part in _PARTS.items():
+        names = [f.alias or n for n, f in part.model_fields.items()]
+        out += [".".join((*prefix, n)) for n in difflib.get_close_matches(key, names, n=1, cutoff=0.8)]
+    return out
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The recipe's JSON schema (draft 2020-12), for editors."""
+    schema = RunConfig.model_json_schema(by_alias=True)
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "GoGPT recipe"
+    text = {"type": "string"}
+    schema["properties"]["model"] = {"anyOf": [text, {"$ref": "#/$defs/ModelConfig"}]}
+    source = {"anyOf": [text, {"$ref": "#/$defs/SourceConfig"}]}
+    sources = {"anyOf": [source, {"type": "array", "items": source, "minItems": 1}]}
+    parts = schema["$defs"]["DataConfig"]["properties"]
+    parts["train"] = {**sources, "description": "where the training rows come from"}
+    parts["eval"] = {"anyOf": [{"type": "number"}, *sources["anyOf"]], "default": 0.0,
+                     "description": parts["eval"].get("description", "")}
+    return schema

@@ -1,0 +1,1 @@
+"""Data: from files as they are found to examples in memory, every row counted."""

@@ -1,0 +1,237 @@
+"""Facts: everything that a check may see, as plain data that survives a trip through JSON.
+
+``facts.json`` of a run replays every verdict on a machine without the model or the data, and is the bug
+report. Counts are whole numbers; ``first`` fields hold the first places (``file:row``) of a kind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, Union
+
+NUM_FIRST = 5
+"""How many places are kept for each kind of event."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvFacts:
+    """The machine that the run is planned for. Bytes are bytes."""
+
+    python: str
+    platform: str
+    device: str
+    """cpu, cuda or mps"""
+    num_devices: int
+    device_name: str
+    bf16: bool
+    """whether the device computes bfloat16 natively"""
+    memory_total: int
+    disk_free: int
+    cpu_count: int
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFacts:
+    """What the recipe asks for and what follows from it."""
+
+    method: str
+    epochs: float
+    steps: int
+    warmup_steps: int
+    schedule: str
+    learning_rate: float
+    batch_size: int
+    micro_batch_size: int
+    accumulation: int
+    world_size: int
+    precision: str
+    max_length: int
+    overlong: str
+    packing: bool
+    special_text: str
+    num_rows: int
+    """packed rows (or examples, unpacked) of one epoch"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """How often something was seen, and where first."""
+
+    count: int = 0
+    first: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFacts:
+    """What became of the data, counted while it was read and encoded."""
+
+    rows_in: int
+    conversations: int
+    examples: int
+    eval_examples: int
+    drops: Mapping[str, int]
+    first: Mapping[str, tuple[str, ...]]
+    schemas: Mapping[str, str]
+    tokens: int
+    trained_tokens: int
+    longest: int
+    template: str
+    stop_ids: tuple[int, ...]
+    stop_texts: tuple[str, ...]
+    stop_is_token: bool
+    """the template's stop marker is one token of this tokenizer"""
+    bos_id: int | None
+    eos_id: int | None
+    pad_id: int | None
+    answers: int
+    """trained assistant turns"""
+    answers_stopped: int
+    """trained assistant turns whose last trained token is a stop token"""
+    no_trained: Tally = Tally()
+    cut_targets: Tally = Tally()
+    double_bos: Tally = Tally()
+    special_text: Tally = Tally()
+    special_tokens_seen: tuple[str, ...] = ()
+    overlap: Tally = Tally()
+    collated_stops_in: int = 0
+    """stop tokens among the labels of the examples probed ..."""
+    collated_stops_out: int = 0
+    """... and among the labels of the batches made of them: padding must not take any away"""
+    longest_prompt_cut: int = 0
+    """length of the longest prompt among rows without a trained token"""
+    text_examples: int = 0
+    """examples that are plain text (continued pretraining), where no answer and no stop is expected"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What the checkpoint's files say (config.json and the safetensors headers), without loading weights."""
+
+    path: str
+    model_type: str
+    num_parameters: int
+    trainable_parameters: int
+    embedding_rows: int | None
+    tokenizer_size: int
+    """the tokenizer's highest token id + 1"""
+    max_position_embeddings: int | None
+    num_layers: int
+    hidden_size: int
+    vocab_size: int
+    targets: Mapping[str, int] = field(default_factory=dict)
+    """LoRA target -> number of modules that it names"""
+    linear_modules: tuple[str, ...] = ()
+    """names (last part) of the linear modules that could be targets"""
+    packing_unsafe: str | None = None
+    """why documents packed into a row could see each other in this architecture, or None"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStats:
+    """One optimizer step. ``loss`` is the raw mean over the trained tokens of the whole step, before any filter.
+
+    ``lr`` is the learning rate that the step used. ``update_norm`` is the l2 norm of the change of the
+    trainable parameters (from a fixed sample of the elements of large tensors). ``seconds`` is wall time,
+    ``memory`` the peak so far in bytes (of the device, or resident set on CPU).
+    """
+
+    step: int
+    loss: float
+    lr: float
+    grad_norm: float | None
+    trained_tokens: int
+    tokens: int
+    update_norm: float | None
+    seconds: float
+    memory: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """How the run went. ``planned_lr`` is the plan's learning rate of the last step recorded."""
+
+    steps_planned: int
+    last: StepStats | None
+    planned_lr: float | None
+    peak_lr: float
+    zero_losses: int = 0
+    """steps so far whose loss was exactly 0.0"""
+    still_steps: int = 0
+    """steps so far in a row, with a learning rate above 0, after which no trainable weight had moved"""
+    non_finite: str | None = None
+    """what was not finite in the last step: loss, grad_norm, or None"""
+    saved_batch: str | None = None
+    world_size: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportFacts:
+    """The proof of a merge, on fixed probe sequences. Differences are of logits."""
+
+    max_difference: float
+    """largest |merged - (base + adapter)|"""
+    tolerance: float
+    effect: float
+    """largest |(base + adapter) - base|"""
+    reloaded_difference: float
+    """largest |merged, loaded back from disk - (base + adapter)|"""
+    probe_tokens: int
+    base: str
+    adapter: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All facts known about one object; None where that part was not looked at."""
+
+    env: EnvFacts | None = None
+    plan: PlanFacts | None = None
+    data: DataFacts | None = None
+    model: ModelFacts | None = None
+    run: RunFacts | None = None
+    export: ExportFacts | None = None
+
+
+T = TypeVar("T")
+
+
+def to_json(value: Any) -> Any:
+    """A dataclass (or a container of them) as JSON data. Floats that JSON lacks become strings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(v) for v in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return str(value)
+    return value
+
+
+def from_json(kind: type[T], data: Any) -> T:
+    """The inverse of to_json: ``from_json(type(x), to_json(x)) == x``."""
+    return typing.cast(T, _convert(kind, data))
+
+
+def _convert(kind: Any, data: Any) -> Any:
+    origin = typing.get_origin(kind)
+    if origin in (Union, types.UnionType):
+        if data is None:
+            return None
+        kind = next(a for a in typing.get_args(kind) if a is not type(None))
+        return _convert(kind, data)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        return kind(**{k: _convert(hints[k], v) for k, v in data.items() if k in hints})
+    if origin is tuple:
+        return tuple(_convert(typing.get_args(kind)[0], v) for v in data)
+    if origin is Mapping or origin is dict or (isinstance(origin, type) and issubclass(origin, Mapping)):
+        return {k: _convert(typing.get_args(kind)[1], v) for k, v in data.items()}
+    if kind is float and isinstance(data, (int, str)):
+        return float(data)
+    return data

@@ -1,0 +1,138 @@
+"""Finding and Check: what is reported, and what reports it.
+
+A check is one file: code, page, logic and the cases that prove it. Its logic only sees facts (facts.py), so
+every verdict can be replayed from ``facts.json`` without the model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from gogpt.facts import Facts
+
+
+class Severity(str, Enum):
+    """``error`` refuses to train or stops a run; ``warning`` is told; ``info`` is recorded."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Stage(str, Enum):
+    """When a check can run. The value is its folder under ``checks/``."""
+
+    ENV = "env"
+    CONFIG = "config"
+    DATA = "data"
+    TOKENS = "tokens"
+    MODEL = "model"
+    RUN = "run"
+    EXPORT = "export"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A format string in both languages of the project; ``format`` fills it from evidence."""
+
+    en: str
+    zh: str
+
+    def format(self, lang: str, values: Mapping[str, Any]) -> str:
+        return (self.zh if lang == "zh" else self.en).format(**values)
+
+    def of(self, lang: str) -> str:
+        return self.zh if lang == "zh" else self.en
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """The page of a code: what ``gogpt explain CODE`` prints and ``docs/checks/CODE.md`` holds."""
+
+    title: Text
+    what: Text
+    why: Text
+    fix: Text
+    example: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One verdict. ``evidence`` holds the numbers that let a sceptic re-derive it."""
+
+    code: str
+    severity: Severity
+    message: Text
+    evidence: Mapping[str, Any]
+    fix: Text
+    where: str | None = None
+
+    def to_dict(self, lang: str = "en") -> dict[str, Any]:
+        return {
+            "code": self.code,
+            "severity": self.severity.value,
+            "message": self.message.format(lang, self.evidence),
+            "evidence": dict(self.evidence),
+            "where": self.where,
+            "fix": self.fix.format(lang, self.evidence),
+        }
+
+    def __str__(self) -> str:
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One rule. ``needs`` names the fields of Facts without which it cannot judge (it is then listed as
+    not checked, with that reason). ``fires`` and ``silent`` are facts on which it must and must not fire."""
+
+    code: str
+    name: str
+    stage: Stage
+    severity: Severity
+    needs: tuple[str, ...]
+    run: Callable[[Facts], Iterable[Finding]]
+    page: Page
+    fires: tuple[Facts, ...] = field(default=())
+    silent: tuple[Facts, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a set of checks says about one object."""
+
+    findings: tuple[Finding, ...]
+    checked: tuple[str, ...]
+    not_checked: tuple[tuple[str, str], ...]
+    allowed: tuple[str, ...] = ()
+
+    @property
+    def refusals(self) -> tuple[Finding, ...]:
+        """Findings of severity error that were not allowed by name."""
+        return tuple(f for f in self.findings if f.severity is Severity.ERROR and f.code not in self.allowed)
+
+
+def judge(checks: Iterable[Check], facts: Facts, *, allow: Iterable[str] = ()) -> Verdict:
+    """Run each check whose facts are there. Findings come out errors first, then by code."""
+    findings: list[Finding] = []
+    checked: list[str] = []
+    not_checked: list[tuple[str, str]] = []
+    for check in checks:
+        missing = [name for name in check.needs if getattr(facts, name) is None]
+        if missing:
+            not_checked.append((check.code, f"no {', '.join(missing)} facts"))
+            continue
+        checked.append(check.code)
+        findings.extend(check.run(facts))
+    order = list(Severity)
+    findings.sort(key=lambda f: (order.index(f.severity), f.code))
+    return Verdict(
+        findings=tuple(findings),
+        checked=tuple(checked),
+        not_checked=tuple(not_checked),
+        allowed=tuple(allow),
+    )
