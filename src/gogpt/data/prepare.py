@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from gogpt.data.read import read_conversations
 from gogpt.data.store import ExampleSet, ExampleSetBuilder
 from gogpt.errors import GogptError, RowError
 from gogpt.facts import NUM_FIRST, DataFacts, Tally
-from gogpt.records import IGNORE_INDEX, Conversation, Example, Message
+from gogpt.records import IGNORE_INDEX, Conversation, Example, Message, paint
 from gogpt.templates import Template
 from gogpt.tokenize import Encoded, Tokenizer, encode
 
@@ -92,7 +92,7 @@ class Preparer:
                 ledger.note("conversations split at turns to fit max_length")
             if any(e.cut for e in encoded):
                 ledger.note("conversations with an answer cut apart from its prompt on purpose (tokens would straddle)")
-            return self._fit(conversation, encoded)
+            return self._fit(conversation, self._split_long(conversation, encoded, ledger))
         except RowError as problem:
             assert conversation.origin is not None
             ledger.lose(problem.reason, conversation.origin, problem.detail,
@@ -124,6 +124,21 @@ class Preparer:
             return GogptError("TOK409", f"the conversation is too long: {detail}", where=str(conversation.origin),
                               fix="raise data.max_length, or set data.overlong: drop | truncate | split")
         return RowError("overlong", detail)
+
+    def _split_long(self, conversation: Conversation, encoded: Sequence[Encoded], ledger: Ledger) -> Sequence[Encoded]:
+        """Under ``overlong: split``: text in pieces of max_length; a single turn that is too long is left out."""
+        limit = self.config.max_length
+        if self.config.overlong != "split" or all(e.input_ids.size <= limit for e in encoded):
+            return encoded
+        if conversation.is_text:
+            ledger.note("documents split into pieces of max_length")
+            return [replace(e, input_ids=e.input_ids[at : at + limit], labels=paint(e.input_ids[at : at + limit], e.labels[at : at + limit] != IGNORE_INDEX), answer_ends=())
+                    for e in encoded for at in range(0, e.input_ids.size, limit)]
+        fitting = [e for e in encoded if e.input_ids.size <= limit]
+        if not fitting:
+            raise RowError("overlong", f"no single turn fits max_length {limit}")
+        ledger.note("turns left out of split conversations: longer than max_length", len(encoded) - len(fitting))
+        return fitting
 
     def _fits(self, conversation: Conversation) -> bool:
         return all(e.input_ids.size <= self.config.max_length for e in self._encode_all(conversation))

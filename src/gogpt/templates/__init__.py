@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from gogpt.errors import GogptError
 from gogpt.templates.chat import ChatTemplate
 from gogpt.templates.table import TEMPLATES
-from gogpt.templates.template import DeclaredTemplate, Rendering, Template
+from gogpt.templates.template import TRAIN_ON, DeclaredTemplate, Rendering, Template
 
 if TYPE_CHECKING:
     from gogpt.tokenize import Tokenizer
 
-__all__ = ["TEMPLATES", "ChatTemplate", "DeclaredTemplate", "Rendering", "Template", "declared", "pick_template"]
+__all__ = ["TEMPLATES", "TRAIN_ON", "ChatTemplate", "DeclaredTemplate", "Rendering", "Template", "declared", "pick_template"]
 
 
 def declared(name: str) -> DeclaredTemplate:

@@ -1,0 +1,5 @@
+"""python -m gogpt"""
+
+from gogpt.cli import main
+
+main()

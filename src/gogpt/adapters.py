@@ -1,0 +1,61 @@
+"""What trains: LoRA through PEFT, the last layers (freeze), or everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
+
+from gogpt.config import MethodConfig
+from gogpt.errors import GogptError
+from gogpt.modelfiles import Checkpoint, is_last_layers
+
+
+def add_method(model: PreTrainedModel, method: MethodConfig, folder: Path) -> Any:
+    """The model with exactly the parameters of the method trainable; trainable ones are float32.
+
+    Raises GogptError MOD502 where LoRA targets match no module.
+    """
+    if method.kind == "full":
+        model.requires_grad_(True)
+        return model
+    model.requires_grad_(False)
+    if method.kind == "freeze":
+        checkpoint = Checkpoint(folder)
+        names = [n for n, _ in model.named_parameters()]
+        last = max((int(m.group(1)) for n in names if (m := checkpoint.layer_pattern.search(n))), default=-1)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = is_last_layers(name, checkpoint, last - method.trainable_layers + 1)
+        return model
+    targets: str | list[str] = method.targets if isinstance(method.targets, str) else list(method.targets)
+    config = LoraConfig(
+        task_type="CAUSAL_LM", r=method.rank, lora_alpha=method.alpha, lora_dropout=method.dropout,  # type: ignore[arg-type]
+        target_modules=targets, modules_to_save=list(method.modules_to_save) or None, bias="none",
+    )
+    try:
+        adapted = get_peft_model(model, config)
+    except ValueError as problem:  # PEFT's own class derives from it
+        raise GogptError("MOD502", f"the LoRA targets match nothing: {problem}", where=str(folder),
+                         fix="name modules of this model, or targets: all-linear") from problem
+    for parameter in adapted.parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            # Adapters in half precision lose small updates; they are small, so float32 costs nothing.
+            parameter.data = parameter.data.float()
+    return adapted
+
+
+def is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file()
+
+
+def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """Base + adapter. Raises GogptError EXP704 where they do not fit."""
+    try:
+        return PeftModel.from_pretrained(model, str(folder))
+    except (RuntimeError, ValueError, OSError, KeyError) as problem:
+        text = str(problem).strip().splitlines()
+        raise GogptError("EXP704", f"the adapter does not fit the base: {text[0] if text else type(problem).__name__}",
+                         where=str(folder), fix="name the base that it was trained on (--base)") from problem

@@ -1,0 +1,99 @@
+"""The checks: facts -> findings. One file per check; this tuple is the only list of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from gogpt.checks.config.batch_not_divisible import CHECK as CFG212
+from gogpt.checks.config.learning_rate_never_moves import CHECK as CFG213
+from gogpt.checks.config.learning_rate_out_of_range import CHECK as CFG211
+from gogpt.checks.config.warmup_too_long import CHECK as CFG210
+from gogpt.checks.data.rows_dropped import CHECK as DAT311
+from gogpt.checks.data.train_eval_overlap import CHECK as DAT310
+from gogpt.checks.env.precision_unsupported import CHECK as ENV101
+from gogpt.checks.export.merge_differs import CHECK as EXP701
+from gogpt.checks.export.merge_is_base import CHECK as EXP702
+from gogpt.checks.model.embedding_too_small import CHECK as MOD501
+from gogpt.checks.model.longer_than_context import CHECK as MOD504
+from gogpt.checks.model.lora_targets_missing import CHECK as MOD502
+from gogpt.checks.model.nothing_trainable import CHECK as MOD505
+from gogpt.checks.model.packing_unsafe import CHECK as MOD503
+from gogpt.checks.pages import PAGES
+from gogpt.checks.run.loss_exactly_zero import CHECK as RUN603
+from gogpt.checks.run.lr_left_plan import CHECK as RUN602
+from gogpt.checks.run.non_finite import CHECK as RUN601
+from gogpt.checks.run.weights_still import CHECK as RUN604
+from gogpt.checks.tokens.double_bos import CHECK as TOK402
+from gogpt.checks.tokens.no_trained_token import CHECK as TOK403
+from gogpt.checks.tokens.padding_masks_stop import CHECK as TOK404
+from gogpt.checks.tokens.special_token_in_text import CHECK as TOK406
+from gogpt.checks.tokens.stop_never_trained import CHECK as TOK401
+from gogpt.checks.tokens.stop_not_a_token import CHECK as TOK407
+from gogpt.checks.tokens.targets_cut import CHECK as TOK405
+from gogpt.errors import GogptError
+from gogpt.findings import Check, Page, Stage
+
+__all__ = ["CHECKS", "PAGES", "PREFLIGHT", "check_named", "codes", "page_of"]
+
+CHECKS: tuple[Check, ...] = (
+    ENV101,
+    CFG210, CFG211, CFG212, CFG213,
+    DAT310, DAT311,
+    TOK401, TOK402, TOK403, TOK404, TOK405, TOK406, TOK407,
+    MOD501, MOD502, MOD503, MOD504, MOD505,
+    RUN601, RUN602, RUN603, RUN604,
+    EXP701, EXP702,
+)
+"""In the order of a run: the stages, and within a stage by code."""
+
+PREFLIGHT: tuple[Check, ...] = tuple(
+    c for c in CHECKS if c.stage in (Stage.ENV, Stage.CONFIG, Stage.DATA, Stage.TOKENS, Stage.MODEL)
+)
+"""The checks that judge a run before its first step."""
+
+
+def codes() -> tuple[str, ...]:
+    """Every code that has a page, by number."""
+    return tuple(sorted([*(c.code for c in CHECKS), *PAGES], key=lambda code: code[3:]))
+
+
+def check_named(code: str) -> Check:
+    """The check of a code. Raises GogptError CFG205."""
+    for check in CHECKS:
+        if check.code == code:
+            return check
+    raise _unknown(code, [c.code for c in CHECKS])
+
+
+def page_of(code: str) -> Page:
+    """The page of a check's or an error's code. Raises GogptError CFG205."""
+    for check in CHECKS:
+        if check.code == code:
+            return check.page
+    if code in PAGES:
+        return PAGES[code]
+    raise _unknown(code, codes())
+
+
+def _unknown(code: str, known: Sequence[str]) -> GogptError:
+    is_error = code in PAGES
+    near = _near(code, known)
+    told = [f"{c} ({name})" if (name := _NAMES.get(c)) else c for c in near]
+    return GogptError(
+        "CFG205", f"there is no {'check' if is_error else 'code'} {code!r}",
+        got="the code of an error, which is no check" if is_error else None,
+        fix=f"did you mean {' or '.join(told)}?" if told else "codes look like TOK403; docs/checks lists them all",
+    )
+
+
+_NAMES = {c.code: c.name for c in CHECKS}
+
+
+def _near(code: str, known: Sequence[str]) -> list[str]:
+    """Up to three codes that may have been meant: swapped characters, a near code, or the check's name."""
+    by_name = {name: c for c, name in _NAMES.items()}
+    swapped = [c for c in known if sorted(c) == sorted(code.upper())]
+    named = difflib.get_close_matches(code.lower(), list(by_name), n=1)
+    close = difflib.get_close_matches(code.upper(), known, n=3)
+    return list(dict.fromkeys([*swapped, *(by_name[n] for n in named), *close]))[:3]

@@ -1,0 +1,1 @@
+"""Checks of the recipe across its fields: CFG2xx."""

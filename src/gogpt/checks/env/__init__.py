@@ -1,0 +1,1 @@
+"""Checks of the machine: ENV1xx."""

@@ -1,0 +1,1 @@
+"""Checks of a merged model: EXP7xx."""

@@ -1,0 +1,1 @@
+"""Checks of the base model against the recipe: MOD5xx."""

@@ -1,0 +1,708 @@
+"""Pages of the codes that are raised as GogptError: what was asked for cannot be done, so no check runs."""
+
+from __future__ import annotations
+
+from gogpt.findings import Page, Text
+
+
+def _page(
+    *, title: tuple[str, str], what: tuple[str, str], why: tuple[str, str], fix: tuple[str, str], example: str
+) -> Page:
+    return Page(title=Text(*title), what=Text(*what), why=Text(*why), fix=Text(*fix), example=example)
+
+
+PAGES: dict[str, Page] = {
+    "ENV110": _page(
+        title=("the disk is full, or cannot be written", "磁盘已满或无法写入"),
+        what=(
+            "Whether the files of the run can be written: the folder exists, may be written to, and has room for checkpoints.",
+            "检查训练的文件能否写入：目录存在、有写权限，且有空间保存检查点。",
+        ),
+        why=(
+            "A checkpoint that is cut short loads as a broken model or not at all. GoGPT writes to a temporary file and renames it, "
+            "so that the last whole checkpoint stays whole.",
+            "写到一半的检查点会加载成损坏的模型，或根本无法加载。GoGPT 先写临时文件再改名，因此最近的完整检查点不会损坏。",
+        ),
+        fix=(
+            "Free some space, lower train.keep_checkpoints, or set output to a folder on another disk. A full run can go on with "
+            "gogpt train RECIPE --resume RUN.",
+            "释放空间，减小 train.keep_checkpoints，或把 output 设到另一块磁盘。之后可用 gogpt train RECIPE --resume RUN 继续。",
+        ),
+        example="""ENV110 runs/a/checkpoints/step-300: cannot write: No space left on device
+  fix:      free some space, or set output to another disk
+
+output: other-disk/runs/a
+train:
+  keep_checkpoints: 1""",
+    ),
+    "ENV111": _page(
+        title=("an optional package is missing", "缺少可选的软件包"),
+        what=(
+            "Whether a package that this command or setting needs is installed. Packages that most runs do not need are optional: "
+            "deepspeed, bitsandbytes, tensorboard, gguf.",
+            "检查该命令或设置所需的软件包是否已安装。多数训练用不到的包是可选的：deepspeed、bitsandbytes、tensorboard、gguf。",
+        ),
+        why=(
+            "Going on without it would mean ignoring the setting, which GoGPT does not do.",
+            "若不装就继续，等于忽略该设置，GoGPT 不会这样做。",
+        ),
+        fix=(
+            "Install the extra that the message names, or take the setting out of the recipe.",
+            "安装报错信息所列的附加依赖，或从配方中去掉该设置。",
+        ),
+        example="""ENV111: report_to: tensorboard needs the package tensorboard
+  fix:      pip install 'gogpt[tensorboard]'
+
+train:
+  report_to: []""",
+    ),
+    "CFG200": _page(
+        title=("no such recipe", "没有这个配方"),
+        what=("Whether the recipe's path names a file that can be read.", "检查配方路径是否指向一个可读取的文件。"),
+        why=(
+            "A recipe that is not found must not be replaced by defaults. Near names in the same folder are suggested.",
+            "找不到配方时不能用默认值代替。会提示同一目录中相近的文件名。",
+        ),
+        fix=(
+            "Give the path of the YAML file, relative to the current folder.",
+            "给出 YAML 文件的路径（相对于当前目录）。",
+        ),
+        example="""CFG200 my-recip.yaml: there is no such recipe
+  fix:      did you mean my-recipe.yaml?
+
+gogpt train my-recipe.yaml""",
+    ),
+    "CFG201": _page(
+        title=("the recipe is not a YAML mapping", "配方不是 YAML 映射"),
+        what=(
+            "Whether the recipe is UTF-8 text, valid YAML, a mapping of keys to values, and names no key twice.",
+            "检查配方是否为 UTF-8 文本、有效的 YAML、键值映射，且没有重复的键。",
+        ),
+        why=(
+            "Most YAML readers take the last of two equal keys and say nothing: half of the recipe is then ignored. Numbers follow "
+            "YAML 1.2 here, so that 2e-4 is a number and not a text.",
+            "多数 YAML 解析器遇到重复的键会静默取最后一个，等于忽略了一部分配方。这里的数字遵循 YAML 1.2，因此 2e-4 是数而不是文本。",
+        ),
+        fix=(
+            "Correct the line that the message names: indent with spaces, put a space after each colon, write each key once.",
+            "修正报错所指的行：用空格缩进，冒号后加空格，每个键只写一次。",
+        ),
+        example="""CFG201 recipe.yaml:7: not valid YAML: the key 'epochs' stands twice
+  fix:      correct the line; indent with spaces and put a space after each colon
+
+train:
+  epochs: 3
+  learning_rate: 2e-4""",
+    ),
+    "CFG202": _page(
+        title=("the recipe has wrong keys or values", "配方中有错误的键或值"),
+        what=(
+            "Whether every key of the recipe is known and every value is of its kind. All mistakes are told at once, each with its "
+            "line and a near name.",
+            "检查配方的每个键是否存在、每个值的类型和取值是否正确。一次列出所有错误，并给出行号和相近的名称。",
+        ),
+        why=(
+            "A misspelt key that is ignored trains with the default instead: learning_rte: 1e-5 would train at 2e-4.",
+            "拼错的键若被忽略，就会按默认值训练：写 learning_rte: 1e-5 实际会用 2e-4。",
+        ),
+        fix=(
+            "Correct each line of the message. gogpt schema prints all keys with their kinds and defaults; editors can check the "
+            "recipe against it.",
+            "逐行修正报错。gogpt schema 会打印所有键及其类型和默认值，编辑器也可据此检查配方。",
+        ),
+        example="""CFG202 recipe.yaml: 1 mistake in the recipe
+  recipe.yaml:6: unknown key 'train.learning_rte'; did you mean 'learning_rate'?
+  fix:      correct every line above; gogpt schema prints all keys
+
+train:
+  learning_rate: 2e-4""",
+    ),
+    "CFG204": _page(
+        title=("an override cannot be read", "无法解析命令行覆盖项"),
+        what=(
+            "Whether each key=value of the command line has the form of a recipe key with dots between levels, and a place in the recipe.",
+            "检查命令行的每个 key=value 是否是用点分隔层级的配方键，且在配方中有对应位置。",
+        ),
+        why=(
+            "An override that goes nowhere would leave the recipe as it was, and the run would not be the one that was asked for.",
+            "没有落点的覆盖项不会改变配方，跑出来的就不是想要的训练。",
+        ),
+        fix=(
+            "Write the key as in the recipe: train.learning_rate=1e-4, data.train.0.path=b.jsonl. No spaces around the equals sign.",
+            "按配方中的写法书写键：train.learning_rate=1e-4、data.train.0.path=b.jsonl。等号两侧不要有空格。",
+        ),
+        example="""CFG204 command line: cannot read 'learning-rate 1e-4'
+  expected: key=value, as in train.learning_rate=1e-4
+
+gogpt train recipe.yaml train.learning_rate=1e-4""",
+    ),
+    "CFG205": _page(
+        title=("unknown code", "未知的代码"),
+        what=(
+            "Whether a code given to gogpt explain or in checks.allow is one of GoGPT's.",
+            "检查 gogpt explain 或 checks.allow 中的代码是否存在。",
+        ),
+        why=(
+            "A misspelt code in checks.allow would allow nothing, and it would look as if it did.",
+            "checks.allow 中拼错的代码什么也不会放行，却看似放行了。",
+        ),
+        fix=(
+            "Codes are three letters and three digits: ENV1xx CFG2xx DAT3xx TOK4xx MOD5xx RUN6xx EXP7xx. docs/checks lists them all.",
+            "代码由三个字母和三位数字组成：ENV1xx CFG2xx DAT3xx TOK4xx MOD5xx RUN6xx EXP7xx。docs/checks 列出了全部代码。",
+        ),
+        example="""CFG205: there is no code 'TOK430'
+  fix:      did you mean TOK403 (no_trained_token)?
+
+checks:
+  allow: [TOK403]""",
+    ),
+    "CFG206": _page(
+        title=("the object is not recognised", "无法识别该对象"),
+        what=(
+            "What the object given to a command is: a recipe, a data file, a run folder, a model folder, a hub id or a log. It is "
+            "recognised by its content, not declared.",
+            "判断交给命令的对象是什么：配方、数据文件、训练目录、模型目录、hub id 或日志。根据内容识别，无需声明。",
+        ),
+        why=(
+            "A guess would check or train something other than what was meant.",
+            "若靠猜测，检查或训练的就可能不是想要的东西。",
+        ),
+        fix=(
+            "Give an object of a kind that the message lists for this command. A recipe has the key model; a run folder holds "
+            "recipe.yaml; a model folder holds config.json.",
+            "给出报错所列、该命令可用的对象。配方含有 model 键；训练目录含有 recipe.yaml；模型目录含有 config.json。",
+        ),
+        example="""CFG206 notes.txt: gogpt train cannot use this
+  got:      a text file
+  expected: a recipe
+
+gogpt train recipe.yaml""",
+    ),
+    "CFG230": _page(
+        title=("a setting that this version does not offer yet", "该版本尚不支持的设置"),
+        what=(
+            "Whether the recipe asks for something that its language has words for but this version cannot do: the engines fsdp and "
+            "deepspeed, several processes, or method qlora.",
+            "检查配方是否要求了语法允许但该版本尚不能做的事：fsdp 和 deepspeed 引擎、多进程或 qlora 方法。",
+        ),
+        why=(
+            "Going on without it would train with another batch size, memory or method than the recipe says. A setting is refused "
+            "rather than ignored: transformers on a CPU turns FSDP into DDP in silence.",
+            "若忽略它继续训练，批大小、内存或方法就与配方不符。宁可拒绝也不忽略：transformers 在 CPU 上会悄悄把 FSDP 换成 DDP。",
+        ),
+        fix=("Use what the message offers: engine ddp with one process, method lora.", "使用报错所建议的设置：ddp 引擎、单进程、lora 方法。"),
+        example="""CFG230 recipe.yaml:12: method.kind: qlora is not offered by this version
+  fix:      method.kind: lora
+
+method:
+  kind: lora""",
+    ),
+    "CFG231": _page(
+        title=("a key of train.trainer cannot be passed on", "train.trainer 中的键无法传递"),
+        what=(
+            "Whether each key of train.trainer is a field of TrainingArguments in the installed transformers, and none that GoGPT "
+            "sets itself from the recipe (learning_rate, max_steps, output_dir and others).",
+            "检查 train.trainer 的每个键是否为已安装 transformers 的 TrainingArguments 字段，且不是 GoGPT 根据配方自行设置的"
+            "（learning_rate、max_steps、output_dir 等）。",
+        ),
+        why=(
+            "Fields come and go between versions of transformers. An unknown one would be lost, and one set twice would make the "
+            "plan and the run differ.",
+            "TrainingArguments 的字段随 transformers 版本增减。未知的键会丢失，重复设置的键会使计划与实际不一致。",
+        ),
+        fix=(
+            "Use the recipe's own key where there is one, or the name that the installed version has.",
+            "配方有对应的键就用配方的键，否则使用已安装版本中的名称。",
+        ),
+        example="""CFG231 recipe.yaml:14: train.trainer.learning_rate is set by train.learning_rate
+  fix:      take it out of train.trainer
+
+train:
+  learning_rate: 1e-4
+  trainer: {dataloader_num_workers: 2}""",
+    ),
+    "DAT300": _page(
+        title=("no such data file", "没有这个数据文件"),
+        what=(
+            "Whether a path or pattern of data.train or data.eval names at least one file.",
+            "检查 data.train 或 data.eval 的路径或通配符是否至少匹配一个文件。",
+        ),
+        why=(
+            "A pattern that matches nothing would train on the other sources alone.",
+            "若通配符什么也没匹配到还继续，就只会用其余数据源训练。",
+        ),
+        fix=(
+            "Paths in a recipe are relative to the recipe; paths on the command line to the current folder. A near name is suggested.",
+            "配方中的路径相对于配方文件，命令行中的路径相对于当前目录。会提示相近的文件名。",
+        ),
+        example="""DAT300 data/trian.jsonl: there is no such data file
+  fix:      did you mean train.jsonl?
+
+data:
+  train: data/train.jsonl""",
+    ),
+    "DAT301": _page(
+        title=("not valid JSON", "不是有效的 JSON"),
+        what=(
+            "Whether a .json file (an array of rows, or one object) can be parsed. In a .jsonl file a broken line is counted as "
+            "unreadable and the others stay.",
+            "检查 .json 文件（行的数组或单个对象）能否解析。在 .jsonl 文件中，损坏的行计为 unreadable，其余保留。",
+        ),
+        why=(
+            "After a mistake in an array nothing says where the next row begins; what could still be read would be a part of the "
+            "data, without a word about the rest.",
+            "数组中出错后，无法确定下一行从哪里开始；若只取能读的部分，其余数据就无声地丢了。",
+        ),
+        fix=(
+            "Correct the place that the message names (row, line, column), or write one object a line into a .jsonl file.",
+            "修正报错指出的位置（行、列），或改写为每行一个对象的 .jsonl 文件。",
+        ),
+        example="""DAT301 data/a.json:118: not valid JSON in row 118: Expecting ',' delimiter (line 355 column 3)
+  fix:      correct that place; rows after it in an array cannot be told apart""",
+    ),
+    "DAT302": _page(
+        title=("the hub data set cannot be read", "无法读取 hub 数据集"),
+        what=(
+            "Whether a data set of the hub exists with this id, split, subset and revision, and can be reached.",
+            "检查 hub 上是否存在该 id、split、subset、revision 的数据集，且能够访问。",
+        ),
+        why=(
+            "owner/name may also be a local path with a slip in it: nothing is downloaded or skipped by guess.",
+            "owner/name 也可能是写错的本地路径：不会凭猜测下载或跳过。",
+        ),
+        fix=(
+            "Check the id, and the split with its subset. Offline, download the data set first and give its folder. For a local "
+            "file, check the path.",
+            "检查 id、split 和 subset。离线时请先下载数据集并给出其目录。若是本地文件，请检查路径。",
+        ),
+        example="""DAT302 owner/data: the data set cannot be read from the hub: Unknown split "trian"
+  expected: a data set id, a split and a subset that exist, and a connection
+
+data:
+  train: {path: owner/data, split: train}""",
+    ),
+    "DAT303": _page(
+        title=("the data file is unreadable", "数据文件无法读取"),
+        what=(
+            "Whether the file can be opened and read as what its content says: Parquet, Arrow, CSV, JSON, gzip or zstd; and whether "
+            "at least one of its first rows is an object with named fields.",
+            "检查文件能否按其内容打开读取：Parquet、Arrow、CSV、JSON、gzip 或 zstd；以及开头的行中是否至少有一行是带字段名的对象。",
+        ),
+        why=(
+            "A download that was cut short, a Git LFS pointer or a permission problem would otherwise look like little data.",
+            "下载中断、Git LFS 指针文件或权限问题，否则看起来只像是数据很少。",
+        ),
+        fix=(
+            "Download the file again and compare its size. A file of 130 bytes that begins with 'version https://git-lfs' is a "
+            "pointer: git lfs pull. Give the file the right permissions.",
+            "重新下载并核对大小。约 130 字节且以 version https://git-lfs 开头的是指针文件：运行 git lfs pull。检查文件权限。",
+        ),
+        example="""DAT303 data/a.parquet: not readable as Parquet: Parquet magic bytes not found in footer
+
+git lfs pull""",
+    ),
+    "DAT304": _page(
+        title=("the data file or folder is empty", "数据文件或目录为空"),
+        what=(
+            "Whether a file has at least one row, and a folder at least one file of a known kind.",
+            "检查文件至少有一行，目录中至少有一个已知类型的文件。",
+        ),
+        why=(
+            "An empty source is nearly always a failed download or export; the run would go on with less data than meant.",
+            "空数据源几乎总是下载或导出失败；若继续，训练数据会比预想的少。",
+        ),
+        fix=("Write the data again, or take the source out of the recipe.", "重新生成数据，或从配方中去掉该数据源。"),
+        example="""DAT304 data/a.jsonl: the file is empty
+  got:      0 bytes
+  expected: at least one row""",
+    ),
+    "DAT305": _page(
+        title=("binary data, or a wrong encoding", "二进制数据或编码错误"),
+        what=(
+            "Whether the file is text in UTF-8 (also with BOM), UTF-16 or GB18030. Other encodings are noted in the ledger; bytes "
+            "that fit none are refused with their place.",
+            "检查文件是否为 UTF-8（可带 BOM）、UTF-16 或 GB18030 文本。非 UTF-8 编码会记入账目；都不符合的字节会连同位置一起拒绝。",
+        ),
+        why=(
+            "Text that is decoded wrongly trains the model on garbage that looks like characters.",
+            "解码错误的文本会让模型学到看似文字的乱码。",
+        ),
+        fix=(
+            "Save the file as UTF-8 (iconv -f gb18030 -t utf-8 a.json > b.json). Models, archives and PDF files are no training data.",
+            "将文件保存为 UTF-8（iconv -f gb18030 -t utf-8 a.json > b.json）。模型、压缩包和 PDF 不是训练数据。",
+        ),
+        example="""DAT305 data/a.jsonl:41: not valid utf-8 text
+  got:      byte 0xb5 at offset 20114
+  fix:      save the file as UTF-8""",
+    ),
+    "DAT306": _page(
+        title=("no schema fits the rows", "没有匹配的数据格式"),
+        what=(
+            "Which schema the first rows of a file have: alpaca (instruction, output), openai (messages), sharegpt (conversations) or "
+            "text. None fits, or data.train names a schema that does not exist.",
+            "判断文件开头各行的格式：alpaca（instruction、output）、openai（messages）、sharegpt（conversations）或 text。"
+            "没有一个匹配，或 data.train 指定了不存在的格式。",
+        ),
+        why=(
+            "A column under another name would be left out: TRL 1.16 trains without the answers when 'completion' is misspelt beside "
+            "a 'text' column, silently.",
+            "列名不符的内容会被漏掉：在已有 text 列时拼错 completion，TRL 1.16 会悄悄地在没有答案的情况下训练。",
+        ),
+        fix=(
+            "Rename the columns to those of a schema; the message lists what each wants and which key is close. gogpt data inspect "
+            "FILE shows the keys.",
+            "把列名改为某个格式所要求的；报错会列出各格式的要求和相近的键。gogpt data inspect FILE 可查看所有键。",
+        ),
+        example="""DAT306 data/a.jsonl:1: no schema fits the rows
+  got:      the keys instruction, ouput  ('ouput' is close to 'output')
+
+{"instruction": "Name a colour.", "output": "Blue."}""",
+    ),
+    "DAT307": _page(
+        title=("the file mixes schemas", "文件混用了多种格式"),
+        what=(
+            "Whether at least 95% of a file's first rows have one schema. A few odd rows are counted and left out; a mixture is refused.",
+            "检查文件开头的行是否至少 95% 属于同一格式。少数异类行会计数并跳过；混用则拒绝。",
+        ),
+        why=(
+            "Reading one of the schemas would drop the rows of the other, and choosing row by row would let a broken row pass as "
+            "another schema.",
+            "只读其中一种会丢掉另一种的行；逐行选择又会让损坏的行被当作另一种格式。",
+        ),
+        fix=(
+            "Split the file by schema, or name the one to read: rows of the others are then counted as other_schema.",
+            "按格式拆分文件，或指定要读取的格式：其余行计为 other_schema。",
+        ),
+        example="""DAT307 data/a.jsonl: the file mixes rows of different schemas
+  got:      alpaca from row 1 on (60 of 100); openai from row 4 on (40 of 100)
+
+data:
+  train:
+    - {path: data/alpaca.jsonl}
+    - {path: data/openai.jsonl}""",
+    ),
+    "DAT308": _page(
+        title=("no training example is left", "没有剩下任何训练样本"),
+        what=(
+            "Whether at least one row becomes a training example. The message lists how many rows were dropped for each reason, "
+            "and the first of each.",
+            "检查是否至少有一行成为训练样本。报错会列出各原因丢弃的行数及首行。",
+        ),
+        why=(
+            "Peers end here with an error that does not name the cause (TRL 1.16: num_samples should be a positive integer value, "
+            "but got num_samples=0).",
+            "其他工具在此会给出与原因无关的报错（TRL 1.16：num_samples should be a positive integer value, but got num_samples=0）。",
+        ),
+        fix=(
+            "Look at the first row of the commonest reason with gogpt show FILE:ROW; overlong means that data.max_length is too small.",
+            "用 gogpt show FILE:ROW 查看最常见原因的首行；overlong 表示 data.max_length 过小。",
+        ),
+        example="""DAT308: no training example is left
+  got:      200 rows, dropped: 200 overlong (first: data/a.jsonl:1)
+  fix:      see the first row of each reason with gogpt show FILE:ROW
+
+data:
+  max_length: 4096""",
+    ),
+    "DAT309": _page(
+        title=("no such row", "没有这一行"),
+        what=(
+            "Whether FILE:ROW names a row of the file. The first row is 1; blank lines do not count.",
+            "检查 FILE:ROW 是否是文件中的一行。首行是 1，空行不计。",
+        ),
+        why=("Showing another row instead would mislead.", "若显示别的行，会造成误导。"),
+        fix=("Give a row between 1 and the number of rows that the message names.", "给出 1 到报错所示行数之间的行号。"),
+        example="""DAT309 data/a.jsonl:2001: there is no such row
+  got:      2000 rows
+
+gogpt show data/a.jsonl:2000""",
+    ),
+    "TOK409": _page(
+        title=("a conversation is too long", "对话过长"),
+        what=(
+            "With data.overlong: error, whether every conversation fits data.max_length. The first that does not stops the run.",
+            "当 data.overlong: error 时，检查每个对话是否都在 data.max_length 之内。遇到第一个过长的就停止。",
+        ),
+        why=(
+            "This policy is for data in which no row may be lost or cut; the other policies count what they do.",
+            "该策略用于不允许丢失或截断任何一行的数据；其他策略会对所做的处理计数。",
+        ),
+        fix=(
+            "Raise data.max_length, shorten the row, or choose data.overlong: drop | truncate | split.",
+            "提高 data.max_length，缩短该行，或选择 data.overlong: drop | truncate | split。",
+        ),
+        example="""TOK409 data/a.jsonl:118: the conversation is too long: 2741 tokens, max_length is 2048
+  fix:      raise data.max_length, or set data.overlong: drop | truncate | split
+
+data:
+  max_length: 4096""",
+    ),
+    "TOK410": _page(
+        title=("the tokenizer cannot be read", "无法读取分词器"),
+        what=(
+            "Whether the model folder holds a tokenizer.json that can be read, and valid JSON in the files beside it.",
+            "检查模型目录中是否有可读取的 tokenizer.json，且相关文件是有效的 JSON。",
+        ),
+        why=(
+            "Token ids must be the ones that the base model was trained with. Another tokenizer in its place gives a run that "
+            "looks normal and a model that is useless.",
+            "token id 必须与基座模型训练时一致。换成别的分词器，训练看似正常，模型却毫无用处。",
+        ),
+        fix=(
+            "Download the model's tokenizer files again. For a folder with tokenizer.model alone, use the model's version with a "
+            "tokenizer.json.",
+            "重新下载模型的分词器文件。若目录中只有 tokenizer.model，请使用带 tokenizer.json 的版本。",
+        ),
+        example="""TOK410 models/base: no tokenizer.json in the model folder
+  got:      config.json, model.safetensors
+  expected: tokenizer.json (and tokenizer_config.json)""",
+    ),
+    "TOK420": _page(
+        title=("unknown template", "未知的模板"),
+        what=(
+            "Whether data.template is auto, the name of a declared template, or a .jinja file that can be read.",
+            "检查 data.template 是否为 auto、已声明的模板名，或可读取的 .jinja 文件。",
+        ),
+        why=(
+            "Training in another form than the one meant is not seen in the loss; it shows as poor answers after training.",
+            "用了不同的模板，损失上看不出来，只会表现为训练后的回答变差。",
+        ),
+        fix=("gogpt template list prints the names.", "gogpt template list 会列出所有模板名。"),
+        example="""TOK420: no template is named 'chat-ml'
+  expected: auto, a .jinja file, or one of alpaca, llama2, chatml, llama3
+  fix:      did you mean 'chatml'?
+
+data:
+  template: chatml""",
+    ),
+    "TOK421": _page(
+        title=("the template is not valid Jinja", "模板不是有效的 Jinja"),
+        what=(
+            "Whether the chat template compiles in the environment that transformers uses.",
+            "检查聊天模板能否在 transformers 所用的环境中编译。",
+        ),
+        why=(
+            "A template that does not compile here does not compile where the model is served either.",
+            "在这里不能编译的模板，部署时同样不能编译。",
+        ),
+        fix=(
+            "Correct the line that the message names, or use a declared template (gogpt template list).",
+            "修正报错所指的行，或使用已声明的模板（gogpt template list）。",
+        ),
+        example="""TOK421 chat template line 4: the chat template is not valid Jinja: unexpected '}'
+  fix:      correct the template, or name a declared one
+
+data:
+  template: chatml""",
+    ),
+    "TOK422": _page(
+        title=("the tokenizer has no chat template", "分词器没有聊天模板"),
+        what=(
+            "With data.template: auto, whether the model folder has a chat template (chat_template.jinja, or a key of "
+            "tokenizer_config.json).",
+            "当 data.template: auto 时，检查模型目录中是否有聊天模板（chat_template.jinja 或 tokenizer_config.json 中的键）。",
+        ),
+        why=(
+            "Base models have none. A default chosen in silence would train one form and serve another "
+            "(hiyouga/LLaMA-Factory#2509: 26% instead of 57%).",
+            "基座模型没有聊天模板。若悄悄选一个默认值，训练与部署的格式会不一致（hiyouga/LLaMA-Factory#2509：26% 而非 57%）。",
+        ),
+        fix=(
+            "Name a template. For a base model, alpaca ends with the tokenizer's own EOS and needs no new token. The exported model "
+            "carries its chat template.",
+            "指定一个模板。对基座模型，alpaca 以分词器自身的 EOS 结束，不需要新 token。导出的模型会带上其聊天模板。",
+        ),
+        example="""TOK422 models/base: the tokenizer has no chat template of its own
+  got:      template: auto
+  expected: a template by name, or a .jinja file
+
+data:
+  template: alpaca""",
+    ),
+    "TOK423": _page(
+        title=("the template cannot render this conversation", "模板无法渲染该对话"),
+        what=(
+            "Whether a conversation that was given by itself (template render, show, generate, chat) has a form in the template: the "
+            "order of its turns, its roles, its tools. In training data such rows are dropped and counted instead.",
+            "检查单独给出的对话（template render、show、generate、chat）能否用该模板表示：轮次顺序、角色、工具。"
+            "训练数据中这样的行则会被丢弃并计数。",
+        ),
+        why=(
+            "Rendering it in some other way would send the model a prompt of a kind that it was not trained on.",
+            "若换一种方式渲染，就会向模型发送它没有训练过的提示形式。",
+        ),
+        fix=(
+            "Put the turns in the order that the template wants (mostly system, then user and assistant in turn), or choose a "
+            "template that has a form for tools.",
+            "按模板要求排列轮次（通常为 system，然后 user 与 assistant 交替），或选用支持工具的模板。",
+        ),
+        example="""TOK423 conversation.json: turn_order: llama2 wants user and assistant in turn; message 2 is user
+
+{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}""",
+    ),
+    "MOD500": _page(
+        title=("the model cannot be loaded", "无法加载模型"),
+        what=(
+            "Whether model.path is a folder with a config.json and whole weight files, or a hub id that can be reached.",
+            "检查 model.path 是否为含有 config.json 和完整权重文件的目录，或可访问的 hub id。",
+        ),
+        why=(
+            "A weight file that was cut short or a missing shard must be found before data is prepared, not after.",
+            "被截断的权重文件或缺失的分片，应在准备数据之前而不是之后发现。",
+        ),
+        fix=(
+            "Paths in a recipe are relative to the recipe. Download missing or broken files again; an adapter folder has to be merged "
+            "first; gated models need hf auth login.",
+            "配方中的路径相对于配方文件。重新下载缺失或损坏的文件；适配器目录需先合并；受限模型需要 hf auth login。",
+        ),
+        example="""MOD500 models/bse: there is no such model folder
+  fix:      did you mean base?
+
+model: models/base""",
+    ),
+    "MOD506": _page(
+        title=("weights are missing or unexpected", "权重缺失或多余"),
+        what=(
+            "Whether the checkpoint's tensors are exactly those of the model that its config.json describes.",
+            "检查检查点中的张量是否与 config.json 所描述的模型完全一致。",
+        ),
+        why=(
+            "transformers fills missing weights with random numbers and only warns; tensors under other names are left out. The run "
+            "then starts from a partly random model (huggingface/transformers prints 'newly initialized').",
+            "transformers 会用随机数填充缺失的权重，只给一个警告；名称不符的张量会被忽略。训练便从部分随机的模型开始"
+            "（huggingface/transformers 会打印 newly initialized）。",
+        ),
+        fix=(
+            "Take config.json and weights from the same revision. Adapters and models wrapped by another trainer have to be merged or "
+            "saved again first.",
+            "config.json 与权重应取自同一版本。适配器或被其他训练器包装过的模型需先合并或重新保存。",
+        ),
+        example="""MOD506 models/base: 2 weights of the model are not in the checkpoint
+  got:      missing: model.layers.29.mlp.up_proj.weight, model.norm.weight
+  fix:      download the model again""",
+    ),
+    "RUN610": _page(
+        title=("the run folder exists already", "训练目录已存在"),
+        what=("Whether the folder output of a new run is free.", "检查新训练的 output 目录是否可用。"),
+        why=(
+            "Writing over a run would mix its metrics and checkpoints with new ones, or destroy them.",
+            "覆盖写入会使新旧训练的指标和检查点混在一起，或毁掉旧的。",
+        ),
+        fix=(
+            "Set another output, go on with --resume RUN, or remove the folder yourself.",
+            "换一个 output，用 --resume RUN 继续，或自行删除该目录。",
+        ),
+        example="""RUN610 runs/a: the run folder exists already
+  fix:      output=runs/b, or --resume runs/a
+
+gogpt train recipe.yaml output=runs/b""",
+    ),
+    "RUN611": _page(
+        title=("there is nothing to resume from", "没有可续训的检查点"),
+        what=(
+            "Whether the run folder given to --resume holds a whole checkpoint.",
+            "检查 --resume 所给的训练目录中是否有完整的检查点。",
+        ),
+        why=(
+            "Starting again from step 1 under the name of a resumed run would hide that the earlier work is lost "
+            "(modelscope/ms-swift#10050: the flag was ignored).",
+            "以续训之名从第 1 步重新开始，会掩盖之前的训练已丢失的事实（modelscope/ms-swift#10050：续训参数被忽略）。",
+        ),
+        fix=(
+            "Give the folder of the run, not of a checkpoint in it; or start anew. train.save_every decides how often a checkpoint is written.",
+            "给出训练目录，而不是其中的检查点目录；或重新开始。train.save_every 决定保存检查点的频率。",
+        ),
+        example="""RUN611 runs/a: there is nothing to resume from
+  got:      no folder checkpoints/step-N
+  fix:      start a new run
+
+train:
+  save_every: 100""",
+    ),
+    "RUN612": _page(
+        title=("the recipe of the resumed run differs", "续训的配方与原来不同"),
+        what=(
+            "Whether the recipe given with --resume equals the one that the run was started with, in everything that decides its numbers.",
+            "检查 --resume 时的配方在所有影响数值的设置上是否与原训练一致。",
+        ),
+        why=(
+            "With another batch size, data or schedule, the saved place in the data and in the learning rate means something else: rows "
+            "repeat, or the learning rate jumps (huggingface/transformers#23099, huggingface/accelerate#2016).",
+            "批大小、数据或学习率计划变了，保存的数据位置和学习率进度就有了不同的含义：数据会重复，或学习率突变"
+            "（huggingface/transformers#23099、huggingface/accelerate#2016）。",
+        ),
+        fix=(
+            "Resume with the run's own recipe.yaml. To change something, start a new run, from the merged model where that is wanted.",
+            "用训练目录中的 recipe.yaml 续训。若要修改，请开始新的训练，需要时可从合并后的模型开始。",
+        ),
+        example="""RUN612 runs/a: the recipe of the resumed run differs
+  got:      train.batch_size 32
+  expected: train.batch_size 16
+
+gogpt train runs/a/recipe.yaml --resume runs/a""",
+    ),
+    "RUN620": _page(
+        title=("out of memory", "内存不足"),
+        what=(
+            "Whether a step fits the memory of the device. gogpt plan estimates it from shapes beforehand: weights, gradients, optimizer "
+            "and activations.",
+            "检查一步训练能否放入设备内存。gogpt plan 会事先根据形状估算：权重、梯度、优化器和激活。",
+        ),
+        why=(
+            "The longest rows need the most memory, so that it may run out late. The run stops with its last checkpoint whole.",
+            "最长的行占用内存最多，因此可能训练到后面才耗尽。训练会停止，最近的检查点保持完整。",
+        ),
+        fix=(
+            "In this order: a smaller train.micro_batch_size (batch_size stays, accumulation grows, and the result is the same), "
+            "train.gradient_checkpointing: true, a smaller data.max_length, method lora instead of full.",
+            "依次尝试：减小 train.micro_batch_size（batch_size 不变，累积步数增加，结果相同）、train.gradient_checkpointing: true、"
+            "减小 data.max_length、用 lora 代替 full。",
+        ),
+        example="""RUN620: out of memory at step 12
+  got:      micro_batch_size 8, rows of 2048 tokens
+  fix:      train.micro_batch_size: 4
+
+train:
+  micro_batch_size: 4
+  gradient_checkpointing: true""",
+    ),
+    "EXP703": _page(
+        title=("there is nothing to merge", "没有可合并的内容"),
+        what=(
+            "Whether the run or folder given to gogpt merge holds an adapter (adapter_config.json and adapter_model.safetensors).",
+            "检查交给 gogpt merge 的训练或目录中是否有适配器（adapter_config.json 和 adapter_model.safetensors）。",
+        ),
+        why=(
+            "A run with method full or freeze saves a whole model; merging it again would copy it under the name of a proof that was not made.",
+            "full 或 freeze 方法保存的就是完整模型；再“合并”只是复制一份，却像是做过验证。",
+        ),
+        fix=(
+            "For a full run use final/ as it is. For a LoRA run give the run folder, or the folder with adapter_config.json.",
+            "full 训练直接使用 final/。LoRA 训练请给出训练目录或含 adapter_config.json 的目录。",
+        ),
+        example="""EXP703 runs/a: there is nothing to merge
+  got:      a model trained whole (method full)
+  fix:      use runs/a/final as it is""",
+    ),
+    "EXP704": _page(
+        title=("adapter and base do not fit", "适配器与基座不匹配"),
+        what=(
+            "Whether every tensor of the adapter finds its module in the base, with the same shapes.",
+            "检查适配器的每个张量能否在基座中找到形状一致的对应模块。",
+        ),
+        why=(
+            "Keys that find no module are skipped by loaders with a warning at most, and the model behaves as its base "
+            "(hiyouga/LLaMA-Factory#8134, #9346; unslothai/unsloth#2142).",
+            "找不到模块的键最多被警告一次就跳过，模型表现与基座一样（hiyouga/LLaMA-Factory#8134、#9346；unslothai/unsloth#2142）。",
+        ),
+        fix=(
+            "Merge into the base that the adapter was trained on: the run's recipe.yaml and adapter_config.json name it.",
+            "合并到训练该适配器的基座：训练目录的 recipe.yaml 和 adapter_config.json 中有其名称。",
+        ),
+        example="""EXP704 runs/a/final: adapter and base do not fit
+  got:      lora_A of q_proj is [16, 576], the base's q_proj takes 2048
+  fix:      use the base that adapter_config.json names
+
+model: models/base""",
+    ),
+}

@@ -1,0 +1,1 @@
+"""Checks of a run while it goes on, or of its log: RUN6xx."""

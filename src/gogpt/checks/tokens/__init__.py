@@ -1,0 +1,1 @@
+"""Checks of what is encoded and trained: TOK4xx."""

@@ -1,0 +1,69 @@
+"""The command line. Every command is one small file; heavy imports happen inside the command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from gogpt import __version__
+from gogpt.cli import chat, check, data, explain, generate, merge, plan, report, schema, show, template, train
+from gogpt.cli.console import UsageProblem, fail, fail_usage, language
+from gogpt.errors import GogptError
+
+app = typer.Typer(
+    name="gogpt", add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Fine-tune language models without silent failures.",
+    context_settings={"max_content_width": 80, "help_option_names": ["-h", "--help"]},
+)
+
+COMMANDS = (train, plan, check, explain, show, generate, chat, merge, report, schema)
+for module in COMMANDS:
+    app.command(name=module.__name__.rsplit(".", 1)[-1])(module.command)
+app.add_typer(template.app, name="template")
+app.add_typer(data.app, name="data")
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"gogpt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Fine-tune language models without silent failures.
+
+    gogpt VERB OBJECT [key=value ...] [--options]
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: one message for a user's mistake, never a traceback; exit codes of docs/cli.md."""
+    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line in this process and return its exit code."""
+    try:
+        code = app(list(arguments), prog_name="gogpt", standalone_mode=False)
+        return int(code) if isinstance(code, int) else 0
+    except GogptError as problem:
+        fail(problem, language(arguments))
+        return problem.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        typer.echo("interrupted", err=True)
+        return 130
+    except UsageProblem as problem:
+        fail_usage(problem)
+        return 2
+    except typer.Exit as problem:
+        return int(problem.exit_code)
+    except BrokenPipeError:
+        # The reader (head, less) has gone; that is no mistake.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

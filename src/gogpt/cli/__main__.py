@@ -1,0 +1,5 @@
+"""python -m gogpt.cli"""
+
+from gogpt.cli import main
+
+main()

@@ -1,0 +1,44 @@
+"""gogpt merge"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from gogpt.cli.console import Format, Lang, Quiet, err, pick_lang, print_findings, put_json
+
+
+def command(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or an adapter's folder.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The new model folder.")],
+    base: Annotated[str | None, typer.Option("--base", help="The base model, if not the one that the adapter names.", show_default=False)] = None,
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option("--dtype")] = "float32",
+    output_format: Format = "text",
+    lang: Lang = "auto",
+    quiet: Quiet = False,
+) -> int:
+    """Merge an adapter into its base, and prove it: merged = base + adapter, and different from the base.
+
+    Exit code 1, and nothing written, when the proof fails.
+    """
+    from gogpt.cli.check import document
+    from gogpt.export import merge
+    from gogpt.trainer import quiet_engines
+
+    spoken = pick_lang(lang)
+    console = err()
+    with quiet_engines():
+        result = merge(run, Path(output), base=base, dtype=dtype,
+                       stage=lambda name: None if quiet else console.print(f"{name} ...", markup=False))
+    facts, refused = result.facts, result.verdict.refusals
+    if output_format == "json":
+        put_json({**document(run, "run", result.verdict, spoken), "facts": facts, "output": None if refused else str(result.folder)})
+    else:
+        print_findings(result.verdict.findings, spoken, console)
+        if not quiet:
+            console.print(f"largest difference of logits over {facts.probe_tokens} tokens: merged against base + adapter {facts.max_difference:.2e}, "
+                          f"loaded back {facts.reloaded_difference:.2e} (allowed {facts.tolerance:.2e}); base + adapter against base {facts.effect:.3g}", markup=False)
+            console.print("refused: nothing was written" if refused else f"proven    {result.folder}\ntalk      gogpt chat {result.folder}", markup=False)
+    return 1 if refused else 0

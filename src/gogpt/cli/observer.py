@@ -1,0 +1,110 @@
+"""Progress of a run on stderr: bars in a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from gogpt.cli.console import duration, print_findings, short_number
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gogpt.facts import StepStats
+    from gogpt.preflight import Preflight
+
+
+class TerminalObserver:
+    """Shows where a run is: the stage, rows read, steps with loss, learning rate, tokens/s and time left."""
+
+    def __init__(self, console: Console, lang: str, *, quiet: bool) -> None:
+        self._console, self._lang, self._quiet = console, lang, quiet
+        self._progress: Any = None
+        self._task: Any = None
+        self._window: list[tuple[float, int]] = []
+        self._last_line = 0.0
+        self._total = 0
+
+    def __enter__(self) -> TerminalObserver:
+        if not self._quiet and self._console.is_terminal:
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                SpinnerColumn,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+
+            self._progress = Progress(
+                SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
+                TextColumn("{task.fields[info]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+                console=self._console, transient=True,
+            )
+            self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            self._console.print(text, markup=False)
+
+    def stage(self, name: str) -> None:
+        if self._progress is None:
+            self._say(f"{name} ...")
+            return
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(name, total=None, info="")
+
+    def reading(self, rows: int) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=rows, info="rows")
+
+    def planned(self, before: Preflight) -> None:
+        if self._quiet:
+            return
+        plan, data = before.plan, before.prepared.facts
+        dropped = sum(before.prepared.ledger.drops.values())
+        self._say(f"data      {data.rows_in:,} rows in, {dropped:,} dropped, {data.examples:,} examples to train, "
+                  f"{data.eval_examples:,} held out")
+        share = data.trained_tokens / data.tokens if data.tokens else 0
+        self._say(f"tokens    {short_number(data.tokens)} an epoch, {short_number(data.trained_tokens)} trained ({share:.0%}), "
+                  f"template {data.template}")
+        self._say(f"plan      {plan.steps:,} steps of {plan.batch_size} rows ({plan.epochs:.3g} epochs), learning rate to "
+                  f"{plan.learning_rate:g} ({plan.schedule}, warm-up {plan.warmup_steps} steps), {plan.precision}")
+        self._say(f"train     {short_number(plan.trainable_parameters)} of {short_number(plan.parameters)} parameters "
+                  f"({plan.method})")
+        print_findings(before.verdict.findings, self._lang, self._console, allowed=before.verdict.allowed)
+
+    def started(self, steps: int, done: int) -> None:
+        self._total = steps
+        self.stage("training" if not done else f"training from step {done + 1}")
+        if self._progress is not None:
+            self._progress.update(self._task, total=steps, completed=done)
+
+    def step(self, stats: StepStats) -> None:
+        now = time.monotonic()
+        self._window = [*self._window[-19:], (stats.seconds, stats.tokens)]
+        seconds = sum(s for s, _ in self._window)
+        rate = sum(t for _, t in self._window) / seconds if seconds else 0.0
+        info = f"loss {stats.loss:.4f}  lr {stats.lr:.2e}  {rate:,.0f} tokens/s"
+        if self._progress is not None:
+            self._progress.update(self._task, completed=stats.step, info=info)
+        elif now - self._last_line > 10 or stats.step in (1, self._total):
+            self._last_line = now
+            left = (self._total - stats.step) * seconds / max(1, len(self._window))
+            self._say(f"step {stats.step}/{self._total}  {info}  left {duration(left)}")
+
+    def evaluated(self, line: dict[str, Any]) -> None:
+        self._say(f"step {line['step']}  evaluation loss {line['eval_loss']:.4f} over {line['eval_tokens']:,} trained tokens "
+                  f"({line['seconds']:.1f} s)")
+
+    def note(self, text: str) -> None:
+        self._say(text)

@@ -1,0 +1,40 @@
+"""The loss on trained positions only."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from gogpt.model import forward_inputs
+from gogpt.records import IGNORE_INDEX
+
+
+def takes_positions(model: Any) -> bool:
+    """Whether the model's head can be run on chosen positions (``logits_to_keep`` of transformers)."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "logits_to_keep" in inspect.signature(base.forward).parameters
+
+
+def summed_loss(model: Any, batch: dict[str, torch.Tensor], dtype: torch.dtype) -> tuple[torch.Tensor, int]:
+    """Sum of the cross-entropy over the trained tokens of a micro-batch, in float32, and their number.
+
+    ``labels`` ``[B, T]`` are unshifted: position t predicts ``labels[t + 1]``. The head runs only on positions at
+    which some row predicts a trained token, so that logits are ``[B, K, V]`` with K well below T. Without any
+    trained token the sum is 0 and still has a gradient.
+    """
+    targets = batch["labels"][:, 1:]
+    wanted = targets != IGNORE_INDEX
+    count = int(wanted.sum())
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inputs = forward_inputs(batch, dtype, getattr(base.config, "_attn_implementation", None))
+    columns = wanted.any(dim=0).nonzero().flatten()
+    if takes_positions(model) and 0 < columns.numel() < targets.shape[1]:
+        logits = model(**inputs, logits_to_keep=columns).logits
+        targets, wanted = targets[:, columns], wanted[:, columns]
+    else:
+        logits = model(**inputs).logits[:, :-1]
+    loss = F.cross_entropy(logits[wanted].float(), targets[wanted], reduction="sum")
+    return loss, count

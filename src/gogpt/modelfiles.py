@@ -1,0 +1,220 @@
+"""What a checkpoint's files say, without loading a weight: config.json and the safetensors headers."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gogpt.config import MethodConfig, ModelConfig, RunConfig
+from gogpt.errors import GogptError
+from gogpt.facts import ModelFacts
+from gogpt.tokenize import Tokenizer
+
+SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "tokenizer*"]
+DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+
+ALIBI = ("bloom", "mpt")
+"""These derive positions from a two-dimensional mask; packed documents would be counted as one."""
+
+
+def find_model(model: ModelConfig, *, weights: bool = False) -> Path:
+    """The folder of a model: local, or from the hub (its small files, or with its weights).
+
+    Raises GogptError MOD500.
+    """
+    path = Path(model.path)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise GogptError("MOD500", "the folder holds no config.json", where=model.path,
+                             got=", ".join(sorted(p.name for p in path.glob("*"))[:8]) or "an empty folder",
+                             expected="a model in Hugging Face format", fix=_nested_hint(path))
+        return path
+    if path.exists() or path.is_absolute() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", model.path):
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*") if p.is_dir()], n=1) \
+            if path.parent.is_dir() else []
+        raise GogptError("MOD500", "there is no such model folder" if not path.exists() else "a file, not a model folder",
+                         where=model.path, fix=f"did you mean {near[0]}?" if near else
+                         "paths in a recipe are relative to the recipe; a hub id looks like owner/name")
+    try:
+        from huggingface_hub import snapshot_download
+
+        patterns = None if weights else SMALL_FILES
+        ignore = ["*.bin", "*.pt", "*.pth", "*.gguf", "*.onnx", "*.msgpack", "*.h5"] if weights else None
+        return Path(snapshot_download(model.path, revision=model.revision, allow_patterns=patterns, ignore_patterns=ignore))
+    except Exception as problem:  # many kinds (offline, 404, gated); all mean that the model is not to be had
+        reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
+        raise GogptError("MOD500", f"the model cannot be had from the hub: {reason}", where=model.path,
+                         fix="check the id (or the path, relative to the recipe), the connection, and for gated models `hf auth login`") from problem
+
+
+def _nested_hint(path: Path) -> str:
+    if (path / "adapter_config.json").is_file():
+        return "this is an adapter: merge it first (gogpt merge), or name its base model"
+    inner = sorted(p.parent for p in path.glob("*/config.json"))
+    return f"did you mean {inner[0]}?" if inner else "give the folder that holds config.json and the weights"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Names, shapes and dtypes of a checkpoint's tensors, and its config."""
+
+    folder: Path
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        try:
+            data = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as problem:
+            raise GogptError("MOD500", f"config.json cannot be read: {problem}", where=str(self.folder)) from problem
+        return data if isinstance(data, dict) else {}
+
+    @cached_property
+    def text_config(self) -> dict[str, Any]:
+        """The language model's part of the config (models with other parts nest it)."""
+        inner = self.config.get("text_config")
+        return {**self.config, **inner} if isinstance(inner, dict) else self.config
+
+    def number(self, *names: str) -> int | None:
+        for name in names:
+            value = self.text_config.get(name)
+            if isinstance(value, int) and not isinstance(value, bool):
+                return value
+        return None
+
+    @cached_property
+    def tensors(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Tensor name -> (shape, dtype) from the safetensors headers; empty where there are none."""
+        files = sorted(self.folder.glob("*.safetensors"))
+        index = self.folder / "model.safetensors.index.json"
+        if index.is_file():
+            try:
+                wanted = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            except (ValueError, KeyError, AttributeError) as problem:
+                raise GogptError("MOD500", f"the weight index cannot be read: {problem}", where=str(index)) from problem
+            if missing := sorted(wanted - {f.name for f in files}):
+                raise GogptError("MOD500", f"{len(missing)} of {len(wanted)} weight files are missing", where=str(self.folder),
+                                 got=", ".join(missing[:4]), fix="download them again")
+            files = [f for f in files if f.name in wanted]
+        out: dict[str, tuple[tuple[int, ...], str]] = {}
+        for file in files:
+            out.update(_header(file))
+        return out
+
+    @cached_property
+    def layer_pattern(self) -> re.Pattern[str]:
+        return re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
+
+    def linear_modules(self) -> dict[str, tuple[int, int]]:
+        """Full name -> (rows, columns) of the weights that PEFT's all-linear would adapt: matrices in the
+        layers, the output head left out."""
+        return {
+            name.removesuffix(".weight"): (shape[0], shape[1])
+            for name, (shape, _) in self.tensors.items()
+            if len(shape) == 2 and name.endswith(".weight") and self.layer_pattern.search(name)
+        }
+
+
+def _header(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    try:
+        with file.open("rb") as f:
+            size = struct.unpack("<Q", f.read(8))[0]
+            if size > 100_000_000:
+                raise ValueError(f"a header of {size} bytes")
+            header = json.loads(f.read(size))
+            end = 8 + size + max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
+        if file.stat().st_size < end:
+            raise ValueError(f"{file.stat().st_size} bytes, the header promises {end}")
+    except (OSError, ValueError, KeyError, struct.error) as problem:
+        raise GogptError("MOD500", f"not a whole safetensors file: {problem}", where=str(file), fix="download it again") from problem
+    return {k: (tuple(v["shape"]), v["dtype"]) for k, v in header.items() if k != "__metadata__"}
+
+
+def match_targets(targets: str | tuple[str, ...], modules: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Which modules each LoRA target names, by PEFT's rules: ``all-linear``; a list matches whole names or
+    their ends; another string is a regular expression over the whole name."""
+    if targets == "all-linear":
+        return {"all-linear": list(modules)}
+    if isinstance(targets, str):
+        return {targets: [m for m in modules if re.fullmatch(targets, m)]}
+    return {t: [m for m in modules if m == t or m.endswith("." + t)] for t in targets}
+
+
+def count_trainable(checkpoint: Checkpoint, method: MethodConfig) -> int:
+    """Trainable parameters under a method, from shapes alone."""
+    tensors = checkpoint.tensors
+    if method.kind == "full":
+        return sum(math.prod(shape) for shape, _ in tensors.values())
+    if method.kind == "freeze":
+        last = max((int(m.group(1)) for n in tensors if (m := checkpoint.layer_pattern.search(n))), default=-1)
+        first = last - method.trainable_layers + 1
+        return sum(math.prod(shape) for name, (shape, _) in tensors.items() if is_last_layers(name, checkpoint, first))
+    modules = checkpoint.linear_modules()
+    named = {m for found in match_targets(method.targets, modules).values() for m in found}
+    saved = sum(math.prod(shape) for name, (shape, _) in tensors.items()
+                if any(part in name.split(".") for part in method.modules_to_save))
+    return sum(method.rank * (modules[m][0] + modules[m][1]) for m in named) + saved
+
+
+def is_last_layers(name: str, checkpoint: Checkpoint, first: int) -> bool:
+    """Whether ``freeze`` trains this tensor: the layers from ``first`` on, and the final norm."""
+    match = checkpoint.layer_pattern.search(name)
+    if match:
+        return int(match.group(1)) >= first
+    parts = name.split(".")
+    return any(p in ("norm", "ln_f", "final_layernorm", "final_layer_norm") for p in parts)
+
+
+def packing_unsafe(checkpoint: Checkpoint, max_length: int) -> str | None:
+    """Why a block-diagonal attention mask would not keep packed documents apart here; None when it does."""
+    config = checkpoint.text_config
+    kind = str(config.get("model_type", ""))
+    if kind in ALIBI or config.get("alibi"):
+        return f"{kind} counts positions with ALiBi over the whole row"
+    if not config.get("num_attention_heads") and not config.get("n_head"):
+        return f"{kind} has no attention heads in its configuration"
+    layers = config.get("layer_types") or config.get("layers_block_type")
+    if isinstance(layers, list):
+        odd = sorted({str(x) for x in layers} - {"full_attention", "sliding_attention", "attention"})
+        if odd:
+            return f"{kind} has layers of type {', '.join(odd)}, which carry state across documents"
+    window = config.get("sliding_window")
+    uses = config.get("use_sliding_window", True) and (not isinstance(layers, list) or "sliding_attention" in layers)
+    if isinstance(window, int) and uses and window < max_length:
+        return f"{kind} attends within a window of {window} tokens, fewer than a row of {max_length}"
+    return None
+
+
+def model_facts(config: RunConfig, folder: Path, tokenizer: Tokenizer) -> ModelFacts:
+    """Facts of the base model under a recipe's method. Raises GogptError MOD500."""
+    checkpoint = Checkpoint(folder)
+    modules = checkpoint.linear_modules()
+    matched = match_targets(config.method.targets, modules) if config.method.kind in ("lora", "qlora") else {}
+    embeddings = [shape[0] for name, (shape, _) in checkpoint.tensors.items()
+                  if re.search(r"(?:embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$", name)]
+    known = bool(checkpoint.tensors)
+    vocab = checkpoint.number("vocab_size") or 0
+    total = sum(math.prod(shape) for shape, _ in checkpoint.tensors.values())
+    return ModelFacts(
+        path=str(folder),
+        model_type=str(checkpoint.config.get("model_type", "unknown")),
+        num_parameters=total,
+        # Without safetensors headers (only .bin weights, say) the count is settled after loading.
+        trainable_parameters=count_trainable(checkpoint, config.method) if known else -1,
+        embedding_rows=embeddings[0] if embeddings else vocab or None,
+        tokenizer_size=tokenizer.size,
+        max_position_embeddings=checkpoint.number("max_position_embeddings", "n_positions"),
+        num_layers=checkpoint.number("num_hidden_layers", "n_layer") or 0,
+        hidden_size=checkpoint.number("hidden_size", "n_embd") or 0,
+        vocab_size=vocab,
+        targets={t: len(found) for t, found in matched.items()} if known else {},
+        linear_modules=tuple(sorted({m.rsplit(".", 1)[-1] for m in modules})),
+        packing_unsafe=packing_unsafe(checkpoint, config.data.max_length),
+    )

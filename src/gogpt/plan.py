@@ -1,0 +1,209 @@
+"""RunPlan: what will happen, as pure arithmetic over the recipe and the facts. Nothing is written back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gogpt.config import RunConfig, TrainConfig
+from gogpt.data.store import ExampleSet
+from gogpt.facts import EnvFacts, PlanFacts
+from gogpt.modelfiles import DTYPE_BYTES, Checkpoint, count_trainable
+from gogpt.packing import Bins, one_per_row, pack
+
+NUM_LR_POINTS = 2000
+"""How many learning rates plan.json lists at most; the first, the last and the peak are among them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Estimated bytes of one process at the peak of a step."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """Steps, learning rates, batches and memory of a run.
+
+    ``bins``: the examples of each row. ``order``: the row indices of the whole run, epoch after epoch, each
+    epoch shuffled by (seed, epoch); step s takes ``batch_size`` of them in turn.
+    """
+
+    steps: int
+    warmup_steps: int
+    schedule: str
+    learning_rate: float
+    min_lr_ratio: float
+    epochs: float
+    batch_size: int
+    micro_batch_size: int
+    accumulation: int
+    world_size: int
+    precision: str
+    weights_dtype: str
+    method: str
+    max_length: int
+    packing: bool
+    bins: Bins
+    order: npt.NDArray[np.int64]
+    tokens: int
+    trained_tokens: int
+    parameters: int
+    trainable_parameters: int
+    memory: Memory
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.bins)
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate that optimizer step ``step`` (from 1) uses.
+
+        Warm-up rises linearly and reaches the peak at step ``warmup_steps + 1``; no step uses 0, neither the
+        first (which the usual formula wastes) nor the last.
+        """
+        if step <= self.warmup_steps:
+            return self.learning_rate * step / (self.warmup_steps + 1)
+        if self.schedule == "constant":
+            return self.learning_rate
+        progress = min(1.0, (step - 1 - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
+        decay = 0.5 * (1 + math.cos(math.pi * progress)) if self.schedule == "cosine" else 1 - progress
+        return self.learning_rate * (self.min_lr_ratio + (1 - self.min_lr_ratio) * decay)
+
+    def lr_points(self) -> list[tuple[int, float]]:
+        steps = range(1, self.steps + 1)
+        if self.steps > NUM_LR_POINTS:
+            chosen = {round(x) for x in np.linspace(1, self.steps, NUM_LR_POINTS)} | {min(self.warmup_steps + 1, self.steps)}
+            return [(s, self.lr_at(s)) for s in sorted(chosen)]
+        return [(s, self.lr_at(s)) for s in steps]
+
+    def to_dict(self, seconds: float | None = None) -> dict[str, Any]:
+        """The document ``plan.json``."""
+        per_step = min(self.batch_size, self.num_rows * max(1.0, self.epochs)) / max(1, self.num_rows)
+        memory = self.memory
+        return {
+            "steps": self.steps, "warmup_steps": self.warmup_steps, "schedule": self.schedule,
+            "learning_rate": self.learning_rate, "min_lr_ratio": self.min_lr_ratio, "epochs": self.epochs,
+            "batch_size": self.batch_size, "micro_batch_size": self.micro_batch_size,
+            "accumulation": self.accumulation, "world_size": self.world_size, "precision": self.precision,
+            "method": self.method, "max_length": self.max_length, "packing": self.packing, "rows": self.num_rows,
+            "examples": sum(map(len, self.bins)), "tokens": self.tokens, "trained_tokens": self.trained_tokens,
+            "tokens_per_step": round(self.tokens * per_step, 1),
+            "trained_tokens_per_step": round(self.trained_tokens * per_step, 1),
+            "parameters": self.parameters, "trainable_parameters": self.trainable_parameters,
+            "memory": {"total": memory.total, "weights": memory.weights, "gradients": memory.gradients,
+                       "optimizer": memory.optimizer, "activations": memory.activations},
+            "seconds": seconds, "lr": [list(p) for p in self.lr_points()],
+        }
+
+    def facts(self, config: RunConfig) -> PlanFacts:
+        return PlanFacts(
+            method=self.method, epochs=self.epochs, steps=self.steps, warmup_steps=self.warmup_steps,
+            schedule=self.schedule, learning_rate=self.learning_rate, batch_size=self.batch_size,
+            micro_batch_size=self.micro_batch_size, accumulation=self.accumulation, world_size=self.world_size,
+            precision=self.precision, max_length=self.max_length, overlong=config.data.overlong,
+            packing=self.packing, special_text=config.data.special_text, num_rows=self.num_rows,
+        )
+
+
+def count_steps(train: TrainConfig, num_rows: int) -> int:
+    """Optimizer steps: rows run on from epoch to epoch, so that only the last step can be smaller."""
+    if train.max_steps is not None:
+        return train.max_steps
+    return math.ceil(round(train.epochs * num_rows, 6) / train.batch_size)
+
+
+def count_warmup(train: TrainConfig, steps: int) -> int:
+    """Warm-up steps: a share of all steps below 1, a number of steps from 1 on."""
+    return int(train.warmup) if train.warmup >= 1 else math.ceil(round(train.warmup * steps, 6))
+
+
+def row_order(num_rows: int, total: int, seed: int) -> npt.NDArray[np.int64]:
+    """Row indices of a run of ``total`` rows: whole epochs, each a permutation drawn from (seed, epoch)."""
+    epochs = math.ceil(total / num_rows) if num_rows else 0
+    parts = [np.random.default_rng([seed, epoch]).permutation(num_rows) for epoch in range(epochs)]
+    return np.concatenate(parts)[:total] if parts else np.zeros(0, dtype=np.int64)
+
+
+def pick_precision(config: RunConfig, env: EnvFacts) -> str:
+    """fp32, bf16 or fp16: as asked for, else bf16 where the device computes it natively."""
+    if config.train.precision != "auto":
+        return config.train.precision
+    return "bf16" if env.bf16 else "fp32"
+
+
+def pick_weights_dtype(config: RunConfig, precision: str) -> str:
+    """dtype that the base is loaded in. Weights that train stay float32 (mixed precision keeps masters)."""
+    if config.model.dtype != "auto":
+        return config.model.dtype
+    if config.method.kind in ("full", "freeze") or precision == "fp32":
+        return "float32"
+    return {"bf16": "bfloat16", "fp16": "float16"}[precision]
+
+
+def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env: EnvFacts) -> RunPlan:
+    """The plan of a recipe for these examples on this machine."""
+    lengths = train.lengths
+    bins = pack(lengths, config.data.max_length) if config.data.packing else one_per_row(len(train))
+    steps = count_steps(config.train, len(bins)) if bins else 0
+    world = config.parallel.processes
+    precision = pick_precision(config, env)
+    dtype = pick_weights_dtype(config, precision)
+    whole = config.train.epochs * len(bins)
+    total = steps * config.train.batch_size if config.train.max_steps else min(steps * config.train.batch_size, round(whole))
+    row_lengths = [int(sum(lengths[list(b)])) for b in bins]
+    return RunPlan(
+        steps=steps, warmup_steps=count_warmup(config.train, steps), schedule=config.train.schedule,
+        learning_rate=config.train.learning_rate, min_lr_ratio=config.train.min_lr_ratio,
+        epochs=total / len(bins) if bins else 0.0, batch_size=config.train.batch_size,
+        micro_batch_size=config.train.micro_batch_size,
+        accumulation=max(1, config.train.batch_size // (config.train.micro_batch_size * world)), world_size=world,
+        precision=precision, weights_dtype=dtype, method=config.method.kind, max_length=config.data.max_length,
+        packing=config.data.packing, bins=bins, order=row_order(len(bins), total, config.train.seed),
+        tokens=train.num_tokens, trained_tokens=train.num_trained,
+        parameters=sum(math.prod(s) for s, _ in checkpoint.tensors.values()),
+        trainable_parameters=count_trainable(checkpoint, config.method),
+        memory=estimate_memory(config, checkpoint, dtype, row_lengths),
+    )
+
+
+def estimate_memory(config: RunConfig, checkpoint: Checkpoint, dtype: str, row_lengths: Sequence[int]) -> Memory:
+    """Bytes at the peak of a step, from shapes.
+
+    weights: parameters x bytes of their dtype. gradients: 4 bytes a trainable parameter. optimizer: AdamW 8,
+    SGD 0, Adafactor about 0. activations, per token and layer of a decoder: 8 hidden vectors (norms, residuals,
+    query, attention output), key and value, and 4 of the MLP's width; and per token of the micro-batch the
+    logits three times (bf16 or float32, float32, and their gradient); with gradient checkpointing one hidden
+    vector a layer, and one layer whole.
+    """
+    trainable = count_trainable(checkpoint, config.method)
+    total = sum(math.prod(s) for s, _ in checkpoint.tensors.values())
+    size = {"float32": 4, "bfloat16": 2, "float16": 2}.get(dtype, DTYPE_BYTES["F32"])
+    optimizer = {"adamw": 8, "sgd": 0, "adafactor": 0}[config.train.optimizer]
+    hidden = checkpoint.number("hidden_size", "n_embd") or 0
+    layers = checkpoint.number("num_hidden_layers", "n_layer") or 0
+    heads = checkpoint.number("num_attention_heads", "n_head") or 1
+    kv = checkpoint.number("num_key_value_heads") or heads
+    head_dim = checkpoint.number("head_dim") or (hidden // heads if heads else 0)
+    inner = checkpoint.number("intermediate_size", "n_inner") or 4 * hidden
+    longest = sorted(row_lengths, reverse=True)[: config.train.micro_batch_size]
+    tokens = len(longest) * (longest[0] if longest else 0)
+    layer = tokens * (8 * hidden + 2 * kv * head_dim + 4 * inner) * size
+    body = layers * tokens * hidden * size + layer if config.train.gradient_checkpointing else layers * layer
+    logits = tokens * (checkpoint.number("vocab_size") or 0) * (size + 8)
+    mask = len(longest) * (longest[0] ** 2 if longest else 0) * size
+    return Memory(weights=total * size + (trainable * 4 if config.method.kind in ("lora", "qlora") else 0),
+                  gradients=trainable * 4, optimizer=trainable * optimizer, activations=body + logits + mask)

@@ -1,0 +1,54 @@
+"""Time a few real micro-batches, for the time estimate of a plan."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from gogpt.adapters import add_method
+from gogpt.loss import summed_loss
+from gogpt.model import load_base, pick_device
+from gogpt.modelfiles import find_model
+from gogpt.preflight import Preflight
+from gogpt.trainer import collate, quiet_engines
+
+PROBE_SECONDS = 15.0
+"""The probe ends with the micro-batch that passes this."""
+
+
+def time_run(before: Preflight) -> float:
+    """Estimated seconds of the whole run's steps: seconds per padded token of timed micro-batches, times the
+    padded tokens of all micro-batches. Loading, evaluation and saving are not in it."""
+    plan, examples = before.plan, before.prepared.train
+    lengths = examples.lengths
+    rows = [int(sum(lengths[i] for i in plan.bins[int(r)])) for r in plan.order]
+    size = plan.micro_batch_size
+    padded = [max(chunk) * len(chunk) for chunk in (rows[at : at + size] for at in range(0, len(rows), size))]
+    with quiet_engines():
+        weights = find_model(before.config.model, weights=True)
+        model = add_method(load_base(before.config.model, weights, plan.weights_dtype), before.config.method, weights)
+    device = pick_device()
+    model.to(device).train()
+    make = collate(examples, before.pad_id)
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=plan.precision == "bf16")
+    dtype = torch.bfloat16 if plan.precision == "bf16" else next(model.parameters()).dtype
+    seconds, tokens = 0.0, 0
+    for number, at in enumerate(range(0, len(plan.order), size)):
+        batch = make([plan.bins[int(r)] for r in plan.order[at : at + size]])
+        batch.pop("origins")
+        started = time.perf_counter()
+        with autocast:
+            loss, count = summed_loss(model, {k: v.to(device) for k, v in batch.items()}, dtype)
+        (loss / max(1, count)).backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if number:  # the first one pays for warming up
+            seconds += time.perf_counter() - started
+            tokens += int(batch["input_ids"].numel())
+        elif len(padded) == 1:
+            return time.perf_counter() - started
+        model.zero_grad(set_to_none=True)
+        if seconds > PROBE_SECONDS or number >= 20:
+            break
+    return sum(padded) * seconds / max(1, tokens)

@@ -1,0 +1,95 @@
+"""One row at every stage: the document of ``gogpt show`` and of ``samples.jsonl``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from gogpt.config import DataConfig, SourceConfig
+from gogpt.data.ledger import Ledger
+from gogpt.data.read import read_conversations
+from gogpt.data.store import ExampleSet
+from gogpt.errors import GogptError, RowError
+from gogpt.records import Conversation, Example, Origin
+from gogpt.templates import Template
+from gogpt.tokenize import Tokenizer, encode
+
+
+def show_documents(
+    conversation: Conversation, schema: str, config: DataConfig, tokenizer: Tokenizer | None, template: Template
+) -> list[dict[str, Any]]:
+    """The row's documents: one, or one per answer where the template rewrites history or tokens would straddle.
+
+    Raises GogptError TOK423 where the template cannot render it.
+    """
+    origin = conversation.origin or Origin(path="-", row=1)
+    head: dict[str, Any] = {
+        "origin": {"path": origin.path, "row": origin.row}, "schema": schema,
+        "messages": [m.to_dict() for m in conversation.messages],
+        **({"tools": [dict(t) for t in conversation.tools]} if conversation.tools else {}),
+        "template": template.name,
+    }
+    try:
+        renderings = template.render(conversation, config.train_on)
+    except RowError as problem:
+        raise GogptError("TOK423", f"the template cannot render this conversation: {problem.detail}", where=str(origin),
+                         got=f"template {template.name}", fix="pick a template with that form, or clean the row") from problem
+    out = []
+    for rendering in renderings:
+        document = {**head, "segments": [{"text": s.text, "train": s.train} for s in rendering.segments]}
+        if tokenizer is None:
+            out.append(document)
+            continue
+        out += [
+            {**document, "input_ids": e.input_ids.tolist(), "labels": e.labels.tolist(),
+             "tokens": [tokenizer.token(i) for i in e.input_ids], "pieces": tokenizer.pieces(e.input_ids)}
+            for e in encode(rendering, tokenizer)
+        ]
+    return out
+
+
+def find_conversation(source: SourceConfig, row: int) -> tuple[Conversation, str]:
+    """The conversation in a file's row, and the schema that read it.
+
+    Raises GogptError DAT309 where there is no such row, or it cannot be used (with the reason).
+    """
+    ledger = Ledger()
+    for conversation in read_conversations(source, ledger):
+        if conversation.origin and conversation.origin.row == row:
+            return conversation, ledger.schema[conversation.origin.path]
+        if ledger.rows_in > row:
+            break
+    for reject in ledger.rejects:
+        if reject["origin"]["row"] == row:
+            raise GogptError("DAT309", f"the row cannot be used: {reject['reason']}: {reject['detail']}",
+                             where=f"{reject['origin']['path']}:{row}", fix="a run counts it in its ledger and leaves it out")
+    raise GogptError("DAT309", "there is no such row", where=f"{source.path}:{row}",
+                     got=f"row {row}", expected=f"1 to {ledger.rows_in}", fix="the first row is 1")
+
+
+def painted_sample(example: Example, tokenizer: Tokenizer, template: str) -> dict[str, Any]:
+    """A training example as a document (its messages and schema are found by ``gogpt show ORIGIN``)."""
+    ids, labels = example.input_ids, example.labels
+    segments: list[dict[str, Any]] = []
+    start = 0
+    trained = labels != -100
+    for i in range(1, ids.size + 1):
+        if i == ids.size or trained[i] != trained[start]:
+            segments.append({"text": tokenizer.decode(ids[start:i]), "train": bool(trained[start])})
+            start = i
+    return {
+        "origin": {"path": example.origin.path, "row": example.origin.row}, "template": template, "segments": segments,
+        "input_ids": ids.tolist(), "labels": labels.tolist(), "tokens": [tokenizer.token(i) for i in ids],
+        "pieces": tokenizer.pieces(ids),
+    }
+
+
+def pick_samples(examples: ExampleSet, count: int = 10) -> Iterable[Example]:
+    """Examples spread evenly over the set, the shortest and the longest among them."""
+    n = len(examples)
+    if not n:
+        return []
+    lengths = examples.lengths
+    spread = [round(i * (n - 1) / max(1, count - 1)) for i in range(count)]
+    chosen = list(dict.fromkeys([int(lengths.argmin()), int(lengths.argmax()), *spread]))[:count]
+    return [examples[i] for i in sorted(chosen)]

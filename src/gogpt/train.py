@@ -1,0 +1,314 @@
+"""The recipe, read top to bottom: plan, data, preflight, model, Trainer, save, report."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import json
+import random
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from transformers import set_seed
+
+from gogpt.adapters import add_method
+from gogpt.config import RunConfig, parse_recipe
+from gogpt.errors import GogptError
+from gogpt.facts import StepStats, to_json
+from gogpt.findings import Finding, Verdict
+from gogpt.model import load_base, save_generation_config, save_tokenizer
+from gogpt.modelfiles import find_model
+from gogpt.preflight import Preflight, preflight
+from gogpt.report import write_report
+from gogpt.runfolder import RunFolder, as_disk_error, lines_up_to, read_json, whole_folder, write_json, write_text
+from gogpt.show import painted_sample, pick_samples
+from gogpt.trainer import GogptTrainer, Rhythm, checkpoint_of, quiet_engines, training_arguments
+from gogpt.watch import RunStopped, Watch
+
+
+class Refused(GogptError):
+    """The preflight found errors that were not allowed by name."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        codes = sorted({f.code for f in verdict.refusals})
+        super().__init__(codes[0], f"refused before training: {', '.join(codes)}", exit_code=1,
+                         fix=f"correct the recipe or the data; or, knowing better, checks: {{allow: [{', '.join(codes)}]}}")
+        self.verdict = verdict
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM; everything is saved and the run can go on."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        super().__init__(f"interrupted at step {step}")
+        self.folder, self.step = folder, step
+
+
+class Observer(Protocol):
+    """Who watches a run from outside: the command line's progress bars, a test."""
+
+    def stage(self, name: str) -> None: ...
+    def reading(self, rows: int) -> None: ...
+    def planned(self, before: Preflight) -> None: ...
+    def started(self, steps: int, done: int) -> None: ...
+    def step(self, stats: StepStats) -> None: ...
+    def evaluated(self, line: dict[str, Any]) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    folder: Path
+    steps: int
+    stopped_early: bool
+    findings: tuple[Finding, ...]
+    report: Path
+
+
+def load_run_recipe(folder: RunFolder) -> RunConfig:
+    """The recipe that a run was started with. Raises GogptError RUN611."""
+    if not folder.is_run:
+        raise GogptError("RUN611", "not a run folder: recipe.yaml and plan.json are not in it", where=str(folder.path),
+                         fix="give the folder that the recipe names as its output")
+    return parse_recipe(folder.recipe.read_text(encoding="utf-8"), name=str(folder.recipe), base=folder.path)
+
+
+def train(config: RunConfig, observer: Observer, *, resume: bool = False, overwrite: bool = False,
+          command: Sequence[str] = (), lang: str = "en") -> Outcome:
+    """Train a recipe to its run folder. ``resume``: go on from its last whole checkpoint, to the same numbers.
+
+    Raises GogptError (bad input; Refused by the preflight; RunStopped by the watch), Interrupted.
+    """
+    folder = RunFolder(Path(config.output))
+    _check_folder(folder, resume=resume, overwrite=overwrite)
+    observer.stage("reading data")
+    before = preflight(config, progress=observer.reading)
+    observer.planned(before)
+    if before.verdict.refusals:
+        raise Refused(before.verdict)
+    start = _start_step(folder, before) if resume else 0
+    if overwrite and folder.path.exists():
+        shutil.rmtree(folder.path)
+    status = _Status(folder, before, command)
+    try:
+        write_documents(folder, before, lang)
+        status.write("running", start)
+        return _run(before, folder, observer, status, start, lang)
+    except (RunStopped, Interrupted):
+        raise
+    except torch.OutOfMemoryError as problem:
+        raise _out_of_memory(problem, status) from problem
+    except (OSError, RuntimeError, Exception) as problem:
+        known = problem if isinstance(problem, GogptError) else as_disk_error(problem, folder.path)
+        if known is None and "can't allocate memory" in str(problem):
+            known = _out_of_memory(problem, status)
+        with contextlib.suppress(GogptError):
+            status.write("stopped", status.step, error=str(known or problem))
+        if known is not None and known is not problem:
+            raise known from problem
+        raise
+
+
+def _check_folder(folder: RunFolder, *, resume: bool, overwrite: bool) -> None:
+    if resume:
+        return
+    if folder.path.exists() and not folder.path.is_dir():
+        raise GogptError("RUN610", "the output is a file", where=str(folder.path), fix="name a folder")
+    if folder.path.is_dir() and any(folder.path.iterdir()) and not overwrite:
+        steps = folder.checkpoint_steps()
+        at = f"a run with a checkpoint at step {steps[-1]}" if steps else "a folder that is not empty"
+        raise GogptError("RUN610", "the run folder exists already", where=str(folder.path), got=at,
+                         fix=f"gogpt train --resume {folder.path}, or output=another, or --overwrite")
+
+
+def _start_step(folder: RunFolder, before: Preflight) -> int:
+    """The step to go on from. Raises GogptError RUN611 (no checkpoint), RUN612 (other data or plan)."""
+    steps = folder.checkpoint_steps()
+    if not steps:
+        raise GogptError("RUN611", "there is no whole checkpoint to go on from", where=str(folder.checkpoints),
+                         fix="start again: gogpt train RECIPE --overwrite")
+    checkpoint_of(folder.checkpoint(steps[-1]))
+    then = read_json(folder.plan)
+    now = fingerprint(before)
+    if then.get("fingerprint") != now:
+        raise GogptError(
+            "RUN612", "the data, the tokenizer or the plan is not what this run was started with", where=str(folder.path),
+            got=f"fingerprint {now[:12]}", expected=f"fingerprint {str(then.get('fingerprint'))[:12]}",
+            fix="bring back the files as they were, or start a new run",
+        )
+    return steps[-1]
+
+
+def fingerprint(before: Preflight) -> str:
+    """SHA-256 over every id, label, row, the order and the learning rates: what makes two runs one trajectory."""
+    digest = hashlib.sha256()
+    train_set, plan = before.prepared.train, before.plan
+    for array in (train_set.input_ids, train_set.labels, train_set.offsets, plan.order):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(json.dumps([plan.bins, plan.steps, plan.micro_batch_size, plan.accumulation,
+                              [plan.lr_at(s) for s in (1, plan.warmup_steps + 1, plan.steps)]]).encode())
+    return digest.hexdigest()
+
+
+class _Status:
+    """run.json, kept current."""
+
+    def __init__(self, folder: RunFolder, before: Preflight, command: Sequence[str]) -> None:
+        self._folder, self._before, self._command = folder, before, command
+        self._started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        self.step = 0
+
+    def write(self, status: str, step: int, *, error: str | None = None, **more: Any) -> None:
+        self.step = step
+        env = self._before.facts.env
+        write_json(self._folder.status, {
+            "status": status, "started": self._started, "step": step, "steps": self._before.plan.steps,
+            "finished": None if status == "running" else datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "device": env.device_name if env else "", "versions": dict(env.versions) if env else {},
+            "command": " ".join(self._command), "allowed": list(self._before.config.checks.allow), "error": error, **more,
+        })
+
+
+def findings_document(path: str, kind: str, verdict: Verdict, more: Sequence[Finding] = (), lang: str = "en") -> dict[str, Any]:
+    """The document of ``check --format json`` and of findings.json."""
+    return {
+        "object": {"path": path, "kind": kind},
+        "findings": [to_json(f.to_dict(lang)) for f in (*verdict.findings, *more)],
+        "checked": list(verdict.checked),
+        "not_checked": [{"code": code, "why": why} for code, why in verdict.not_checked],
+        "allowed": list(verdict.allowed),
+    }
+
+
+def write_documents(folder: RunFolder, before: Preflight, lang: str) -> None:
+    """What is known before the first step, on disk. Raises GogptError ENV110."""
+    write_text(folder.recipe, before.config.to_yaml())
+    write_json(folder.plan, {**before.plan.to_dict(), "fingerprint": fingerprint(before)})
+    write_json(folder.facts, before.facts)
+    write_json(folder.findings, findings_document(before.config.output, "run", before.verdict, lang=lang))
+    write_json(folder.ledger, before.prepared.ledger.to_dict())
+    rejects = (json.dumps(r, ensure_ascii=False, default=str) + "\n" for r in before.prepared.ledger.rejects)
+    write_text(folder.rejects, "".join(rejects))
+    samples = [painted_sample(e, before.tokenizer, before.template.name) for e in pick_samples(before.prepared.train)]
+    write_text(folder.samples, "".join(json.dumps(s, ensure_ascii=False) + "\n" for s in samples))
+
+
+def _run(before: Preflight, folder: RunFolder, observer: Observer, status: _Status, start: int, lang: str) -> Outcome:
+    config, plan = before.config, before.plan
+    set_seed(config.train.seed)
+    random.seed(config.train.seed)
+    observer.stage("loading the model")
+    with quiet_engines():
+        weights = find_model(config.model, weights=True)
+        model = add_method(load_base(config.model, weights, plan.weights_dtype), config.method, weights)
+        for path in (folder.metrics, folder.evals):
+            write_text(path, "".join(line + "\n" for line in lines_up_to(path, start)))
+        watch = Watch(plan, folder.metrics, allow=config.checks.allow, on_step=observer.step, save_batch=_batch_saver(folder))
+        watch.start(list(model.parameters()))
+        trainer: GogptTrainer
+        with interruptible() as interrupted:
+            rhythm = Rhythm(lambda: trainer, config, plan, evaluates=len(before.prepared.eval) > 0, interrupted=interrupted)
+            trainer = GogptTrainer(
+                model=model, args=training_arguments(config, plan, folder), plan=plan, watch=watch, folder=folder,
+                train_set=before.prepared.train, eval_set=before.prepared.eval, pad_id=before.pad_id,
+                keep=config.train.keep_checkpoints, on_eval=observer.evaluated, callbacks=[rhythm],
+            )
+            observer.started(plan.steps, start)
+            checkpoint = str(folder.checkpoint(start)) if start else None
+            try:
+                trainer.train(resume_from_checkpoint=checkpoint)
+            except RunStopped as stopped:
+                _finish_stopped(before, folder, status, watch, stopped, trainer.state.global_step, lang)
+                raise
+            step = int(trainer.state.global_step)
+            if interrupted() and step < plan.steps and not rhythm.stopped_early:
+                status.write("interrupted", step)
+                write_report(folder.path, lang)
+                raise Interrupted(folder.path, step)
+        if rhythm.best is not None and rhythm.best[1] != step:
+            observer.note(f"keeping the weights of step {rhythm.best[1]}: the best evaluation loss, {rhythm.best[0]:.4f}")
+            trainer._load_from_checkpoint(str(folder.checkpoint(rhythm.best[1])), trainer.model)
+        observer.stage("saving the model")
+        save_final(trainer.model, before, weights, folder)
+    _finish_documents(before, folder, watch, lang)
+    status.write("finished", step, stopped_early=rhythm.stopped_early)
+    report = write_report(folder.path, lang)
+    return Outcome(folder=folder.path, steps=step, stopped_early=rhythm.stopped_early,
+                   findings=(*before.verdict.findings, *watch.findings), report=report)
+
+
+def _finish_documents(before: Preflight, folder: RunFolder, watch: Watch, lang: str) -> None:
+    write_json(folder.facts, replace(before.facts, run=watch.facts))
+    verdict = replace(before.verdict, checked=(*before.verdict.checked, *(c for c, why in before.verdict.not_checked if c.startswith("RUN"))))
+    write_json(folder.findings, findings_document(before.config.output, "run", verdict, watch.findings, lang))
+
+
+def _finish_stopped(before: Preflight, folder: RunFolder, status: _Status, watch: Watch, stopped: RunStopped, step: int, lang: str) -> None:
+    _finish_documents(before, folder, watch, lang)
+    status.write("stopped", step, error=str(stopped))
+    write_report(folder.path, lang)
+
+
+def _batch_saver(folder: RunFolder) -> Any:
+    def save(batches: list[dict[str, Any]]) -> str:
+        """The micro-batches of a step as JSON: ids, labels, documents, and where each came from."""
+        path = folder.path / "stopped_batch.json"
+        write_json(path, [{k: v.tolist() if hasattr(v, "tolist") else v for k, v in b.items()} for b in batches])
+        return str(path)
+
+    return save
+
+
+def save_final(model: Any, before: Preflight, weights: Path, folder: RunFolder) -> None:
+    """final/: adapter or whole model, tokenizer, chat template and stop tokens, all or nothing."""
+    texts = [before.tokenizer.decode(e.input_ids) for e in pick_samples(before.prepared.train)]
+    with whole_folder(folder.final) as out:
+        model.config.use_cache = True
+        model.save_pretrained(str(out))
+        if not (out / "config.json").exists():
+            shutil.copyfile(weights / "config.json", out / "base_config.json")
+        save_tokenizer(before.tokenizer, before.template, out, texts)
+        save_generation_config(before.tokenizer.generation_config, before.template, before.tokenizer, out)
+        (out / "README.md").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Any]:
+    """Ctrl-C and SIGTERM ask the loop to save and stop; a second Ctrl-C stops at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _out_of_memory(problem: BaseException, status: _Status) -> GogptError:
+    error = GogptError(
+        "RUN620", "out of memory", where=f"step {status.step + 1}", got=str(problem).splitlines()[0][:160],
+        fix="halve train.micro_batch_size (the same batch_size gives the same gradient), lower data.max_length, "
+        "set train.gradient_checkpointing: true, or use method.kind: lora", exit_code=1,
+    )
+    with contextlib.suppress(GogptError):
+        status.write("stopped", status.step, error=str(error))
+    return error
+
+

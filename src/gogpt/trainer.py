@@ -1,0 +1,299 @@
+"""transformers' Trainer, with the loss, the order, the schedule and the saving of the plan."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from gogpt.config import RunConfig
+from gogpt.data.store import ExampleSet
+from gogpt.errors import GogptError
+from gogpt.loss import summed_loss
+from gogpt.packing import Bins, batch_rows
+from gogpt.plan import RunPlan
+from gogpt.runfolder import RunFolder
+from gogpt.watch import Watch
+
+TENSORS = ("input_ids", "labels", "position_ids", "document_ids")
+
+OURS = {
+    "output_dir": "output", "num_train_epochs": "train.epochs", "max_steps": "train.max_steps",
+    "learning_rate": "train.learning_rate", "lr_scheduler_type": "train.schedule", "warmup_steps": "train.warmup",
+    "warmup_ratio": "train.warmup", "per_device_train_batch_size": "train.micro_batch_size",
+    "gradient_accumulation_steps": "train.batch_size", "seed": "train.seed", "data_seed": "train.seed",
+    "bf16": "train.precision", "fp16": "train.precision", "max_grad_norm": "train.max_grad_norm",
+    "weight_decay": "train.weight_decay", "optim": "train.optimizer", "report_to": "train.report_to",
+    "adam_beta1": "train.adam_beta1", "adam_beta2": "train.adam_beta2", "adam_epsilon": "train.adam_epsilon",
+    "gradient_checkpointing": "train.gradient_checkpointing", "save_strategy": "train.save_every",
+    "save_steps": "train.save_every", "save_total_limit": "train.keep_checkpoints", "eval_strategy": "train.eval_every",
+    "eval_steps": "train.eval_every", "per_device_eval_batch_size": "train.micro_batch_size",
+    "logging_nan_inf_filter": "nothing: the watch must see raw values", "resume_from_checkpoint": "gogpt train --resume",
+    "load_best_model_at_end": "train.early_stopping", "remove_unused_columns": "nothing: GoGPT makes the batches",
+    "deepspeed": "parallel", "fsdp": "parallel", "label_smoothing_factor": "nothing: the loss is the mean over trained tokens",
+    "auto_find_batch_size": "train.micro_batch_size", "group_by_length": "data.packing",
+    "train_sampling_strategy": "data.packing", "disable_tqdm": "-q", "do_train": "nothing", "do_eval": "data.eval",
+    "use_cpu": "nothing: the device is found", "average_tokens_across_devices": "nothing: it always is so",
+}
+"""Keys of TrainingArguments that the recipe sets elsewhere, and where."""
+
+
+class Rows(Dataset[tuple[int, ...]]):
+    """Rows of a run in the plan's order: item i is the examples of row ``order[i]``."""
+
+    def __init__(self, bins: Bins, order: Any) -> None:
+        self.bins, self.order = bins, order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, i: int) -> tuple[int, ...]:
+        return self.bins[int(self.order[i])]
+
+
+def collate(examples: ExampleSet, pad_id: int) -> Callable[[list[tuple[int, ...]]], dict[str, Any]]:
+    """Rows of example indices -> tensors ``[B, T]`` (int64), and the rows' origins for the watch."""
+
+    def make(rows: list[tuple[int, ...]]) -> dict[str, Any]:
+        batch = batch_rows([[examples[i] for i in row] for row in rows], pad_id)
+        out: dict[str, Any] = {name: torch.from_numpy(getattr(batch, name)) for name in TENSORS}
+        out["origins"] = [[str(o) for o in row] for row in batch.origins]
+        return out
+
+    return make
+
+
+def training_arguments(config: RunConfig, plan: RunPlan, folder: RunFolder) -> TrainingArguments:
+    """The one place where keys of TrainingArguments pass. Raises GogptError CFG231."""
+    import dataclasses
+    import difflib
+
+    known = {f.name for f in dataclasses.fields(TrainingArguments)}
+    for key in config.train.trainer:
+        if key in OURS:
+            raise GogptError("CFG231", f"train.trainer.{key} is set elsewhere", where="recipe", fix=f"use {OURS[key]}")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise GogptError("CFG231", f"the installed transformers has no TrainingArguments key {key!r}", where="recipe",
+                             fix=f"did you mean {near[0]!r}?" if near else "take it out of train.trainer")
+    train = config.train
+    try:
+        return TrainingArguments(
+            output_dir=str(folder.checkpoints), num_train_epochs=1, max_steps=plan.steps,
+            learning_rate=train.learning_rate, per_device_train_batch_size=train.micro_batch_size,
+            gradient_accumulation_steps=plan.accumulation, seed=train.seed,
+            bf16=plan.precision == "bf16", fp16=plan.precision == "fp16", max_grad_norm=train.max_grad_norm,
+            weight_decay=train.weight_decay, adam_beta1=train.adam_beta1, adam_beta2=train.adam_beta2,
+            adam_epsilon=train.adam_epsilon, optim={"adamw": "adamw_torch", "sgd": "sgd", "adafactor": "adafactor"}[train.optimizer],
+            gradient_checkpointing=train.gradient_checkpointing,
+            save_strategy="no", eval_strategy="no", logging_strategy="steps", logging_steps=1, logging_first_step=True,
+            logging_nan_inf_filter=False, remove_unused_columns=False, label_names=["labels"], disable_tqdm=True,
+            report_to=list(train.report_to) or "none", dataloader_num_workers=0, save_only_model=False,
+            **({"gradient_checkpointing_kwargs": {"use_reentrant": False}} if train.gradient_checkpointing else {}),
+            **train.trainer,
+        )
+    except (TypeError, ValueError, ImportError, RuntimeError) as problem:
+        raise GogptError("CFG231", f"transformers refuses the settings: {problem}", where="recipe: train.trainer",
+                         fix="correct the key it names") from problem
+
+
+class GogptTrainer(Trainer):
+    """The loss is the sum over trained tokens divided by their number in the whole optimizer step; the order is the
+    plan's; the schedule is ``plan.lr_at``; a checkpoint is renamed to ``step-N`` when everything is in it."""
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self, *, plan: RunPlan, watch: Watch, folder: RunFolder, train_set: ExampleSet, eval_set: ExampleSet,
+        pad_id: int, keep: int, on_eval: Callable[[dict[str, float]], None] | None = None, **kwargs: Any,
+    ) -> None:
+        self.plan, self.watch, self.folder, self.keep, self.on_eval = plan, watch, folder, keep, on_eval
+        self.protected_step: int | None = None
+        self._eval_set, self._pad_id = eval_set, pad_id
+        super().__init__(train_dataset=Rows(plan.bins, plan.order), data_collator=collate(train_set, pad_id), **kwargs)
+        # The number of trained tokens of the step comes to compute_loss whatever the model's signature says.
+        self.model_accepts_loss_kwargs = True
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+
+    # -- data and schedule -------------------------------------------------------------------------
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if self.lr_scheduler is None:
+            peak = self.plan.learning_rate
+            chosen = optimizer if optimizer is not None else self.optimizer
+
+            def factor(done: int) -> float:
+                return self.plan.lr_at(min(done + 1, self.plan.steps)) / peak
+
+            self.lr_scheduler = LambdaLR(chosen, factor)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    # -- loss --------------------------------------------------------------------------------------
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        count = sum(int((b["labels"][:, 1:] != -100).sum()) for b in batch_samples)
+        return torch.tensor(count, device=device)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        origins = inputs.pop("origins", None)
+        total, count = summed_loss(model, inputs, self._mask_dtype(model))
+        if model.training:
+            tokens = int((inputs["document_ids"] >= 0).sum())
+            self.watch.micro_batch(total, count, tokens, {**inputs, "origins": origins})
+        return total / num_items_in_batch.clamp(min=1)
+
+    def _mask_dtype(self, model: Any) -> torch.dtype:
+        if torch.is_autocast_enabled():
+            return torch.get_autocast_dtype(self.args.device.type)
+        return next(model.parameters()).dtype
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        value = None if norm is None else float(norm)
+        self.watch.before_update(self.state.global_step + 1, value, float(self.optimizer.param_groups[0]["lr"]))
+        return norm
+
+    # -- evaluation --------------------------------------------------------------------------------
+
+    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Mean loss over all trained tokens of the held-out examples (not a mean of batch means)."""
+        started = time.perf_counter()
+        loss, tokens = held_out_loss(self.model, self._eval_set, self._pad_id, self.args, self._mask_dtype(self.model))
+        metrics = {f"{metric_key_prefix}_loss": loss, f"{metric_key_prefix}_tokens": float(tokens)}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        line = {"step": self.state.global_step, "eval_loss": loss, "eval_tokens": tokens, "seconds": time.perf_counter() - started}
+        with self.folder.evals.open("a", encoding="utf-8") as f:
+            f.write(json.dumps(line) + "\n")
+        if self.on_eval is not None:
+            self.on_eval(line)
+        return metrics
+
+    # -- saving ------------------------------------------------------------------------------------
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        target = output_dir or str(self.folder.checkpoints)
+        os.makedirs(target, exist_ok=True)
+        self.model.save_pretrained(target, state_dict=state_dict, is_main_process=self.args.should_save)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        written = self.folder.checkpoints / f"checkpoint-{self.state.global_step}"
+        final = self.folder.checkpoint(self.state.global_step)
+        try:
+            super()._save_checkpoint(model, trial)
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(written, final)
+        except BaseException:
+            shutil.rmtree(written, ignore_errors=True)
+            raise
+        for step in self.folder.checkpoint_steps()[: -self.keep]:
+            if step != self.protected_step:
+                shutil.rmtree(self.folder.checkpoint(step), ignore_errors=True)
+
+
+def held_out_loss(
+    model: Any, examples: ExampleSet, pad_id: int, args: TrainingArguments, dtype: torch.dtype
+) -> tuple[float, int]:
+    """Mean cross-entropy over the trained tokens of ``examples``, and their number. Batches by length."""
+    was_training = model.training
+    model.eval()
+    total, count = 0.0, 0
+    make = collate(examples, pad_id)
+    order = sorted(range(len(examples)), key=lambda i: int(examples.lengths[i]))
+    size = args.per_device_train_batch_size
+    autocast: Any = contextlib.nullcontext()
+    if args.bf16 or args.fp16:
+        autocast = torch.autocast(args.device.type, dtype=torch.bfloat16 if args.bf16 else torch.float16)
+    with torch.no_grad(), autocast:
+        for at in range(0, len(order), size):
+            batch = make([(i,) for i in order[at : at + size]])
+            batch.pop("origins")
+            loss, tokens = summed_loss(model, {k: v.to(args.device) for k, v in batch.items()}, dtype)
+            total += float(loss)
+            count += tokens
+    model.train(was_training)
+    return (total / count if count else float("nan")), count
+
+
+class Rhythm(TrainerCallback):
+    """When to evaluate, save and stop; and the watch's place after the update."""
+
+    def __init__(self, trainer_of: Callable[[], GogptTrainer], config: RunConfig, plan: RunPlan, *, evaluates: bool,
+                 interrupted: Callable[[], bool]) -> None:
+        self._trainer_of, self._interrupted, self._evaluates = trainer_of, interrupted, evaluates
+        self._plan = plan
+        per_epoch = max(1, round(plan.num_rows / plan.batch_size))
+        self._eval_every = config.train.eval_every or per_epoch
+        self._save_every = config.train.save_every or per_epoch
+        self._patience = config.train.early_stopping
+        self.best: tuple[float, int] | None = None
+        self._waited = 0
+        self.stopped_early = False
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        trainer = self._trainer_of()
+        skipped = bool(trainer.accelerator.optimizer_step_was_skipped)
+        trainer.watch.after_update(state.global_step + 1, skipped=skipped)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        step = state.global_step
+        last = step >= self._plan.steps
+        control.should_evaluate = self._evaluates and (step % self._eval_every == 0 or last)
+        control.should_save = step % self._save_every == 0 or last
+        if self._interrupted():
+            control.should_save, control.should_training_stop, control.should_evaluate = True, True, False
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        loss = (metrics or {}).get("eval_loss")
+        if self._patience is None or loss is None:
+            return
+        if self.best is None or loss < self.best[0]:
+            self.best, self._waited = (loss, state.global_step), 0
+            self._trainer_of().protected_step = state.global_step
+            control.should_save = True
+            return
+        self._waited += 1
+        if self._waited >= self._patience:
+            self.stopped_early = True
+            control.should_training_stop = True
+
+
+@contextlib.contextmanager
+def quiet_engines() -> Iterator[None]:
+    """The engines' own chatter (progress bars, advice) is not the run's; their errors still come through."""
+    from transformers.utils import logging as hf_logging
+
+    before = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(before)
+
+
+def checkpoint_of(path: Path) -> Path:
+    """The trainer_state.json of a checkpoint. Raises GogptError RUN611."""
+    state = path / "trainer_state.json"
+    if not state.is_file():
+        raise GogptError("RUN611", "the checkpoint is not whole: no trainer_state.json", where=str(path),
+                         fix="remove that folder; an earlier checkpoint is used then")
+    return state

@@ -1,0 +1,166 @@
+"""The watch: sees the raw numbers of every optimizer step, records them, and stops a run that has gone wrong.
+
+It stands between the backward pass and the update: a non-finite loss or gradient stops the run *before* the
+weights take the damage, and the batch that did it is saved. Verdicts come from the checks of stage ``run`` over
+RunFacts, the same that judge a run afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gogpt.checks import CHECKS
+from gogpt.errors import GogptError
+from gogpt.facts import Facts, RunFacts, StepStats, to_json
+from gogpt.findings import Finding, Severity, Stage, judge
+from gogpt.plan import RunPlan
+
+NUM_SAMPLED = 1 << 16
+"""Elements of a tensor that its update norm is measured on; adapters are always measured whole."""
+
+RUN_CHECKS = tuple(c for c in CHECKS if c.stage is Stage.RUN)
+
+
+class RunStopped(GogptError):
+    """The watch stopped the run. ``finding`` says why, with its numbers."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.code, finding.message.format("en", finding.evidence), where=finding.where,
+                         fix=finding.fix.format("en", finding.evidence), exit_code=1)
+        self.finding = finding
+
+
+def peak_memory() -> int:
+    """Bytes: of the device's allocator on a GPU, of the resident set on the CPU, the highest so far."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) * (1 if sys.platform == "darwin" else 1024)
+
+
+class UpdateNorm:
+    """l2 norm of the change of the trainable weights in one step, from a fixed sample of large tensors.
+
+    A tensor of n elements is measured on m = min(n, 65,536) evenly spread ones; its part of the square is scaled
+    by n / m, so that the figure is exact for LoRA and an estimate for full fine-tuning, at no copy of the model.
+    """
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        self._parameters = [p for p in parameters if p.requires_grad]
+        self._scales = [max(1.0, p.numel() / NUM_SAMPLED) for p in self._parameters]
+        self._before: list[torch.Tensor] = []
+
+    def _sample(self) -> list[torch.Tensor]:
+        out = []
+        for p in self._parameters:
+            flat = p.detach().reshape(-1)
+            step = max(1, flat.numel() // NUM_SAMPLED)
+            out.append(flat[::step][:NUM_SAMPLED].float().clone())
+        return out
+
+    def before(self) -> None:
+        self._before = self._sample()
+
+    def after(self) -> float:
+        squares = [scale * (now - then).square().sum()
+                   for now, then, scale in zip(self._sample(), self._before, self._scales, strict=True)]
+        self._before = []
+        return float(torch.stack([s.double() for s in squares]).sum().sqrt()) if squares else 0.0
+
+
+class Watch:
+    """One run's observer. ``on_step`` is called with the stats of every optimizer step, after it is on disk."""
+
+    def __init__(
+        self, plan: RunPlan, metrics: Path, *, allow: Sequence[str] = (),
+        on_step: Callable[[StepStats], None] | None = None, save_batch: Callable[[list[dict[str, Any]]], str | None] | None = None,
+    ) -> None:
+        self.plan = plan
+        self.metrics = metrics
+        self.allow = set(allow)
+        self.on_step = on_step
+        self.save_batch = save_batch
+        self.findings: list[Finding] = []
+        self.facts = RunFacts(steps_planned=plan.steps, last=None, planned_lr=None, peak_lr=plan.learning_rate,
+                              world_size=plan.world_size)
+        self.norm: UpdateNorm | None = None
+        self.skipped = 0
+        self._losses: list[torch.Tensor] = []
+        self._batches: list[dict[str, Any]] = []
+        self._tokens = 0
+        self._trained = 0
+        self._started = time.perf_counter()
+        self._pending: dict[str, Any] = {}
+
+    def start(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        self.norm = UpdateNorm(parameters)
+        self._started = time.perf_counter()
+
+    def micro_batch(self, loss_sum: torch.Tensor, trained: int, tokens: int, batch: dict[str, Any]) -> None:
+        """One forward pass. ``loss_sum``: the raw sum over its trained tokens, detached."""
+        self._losses.append(loss_sum.detach().float())
+        self._trained += trained
+        self._tokens += tokens
+        self._batches.append(batch)
+
+    def before_update(self, step: int, grad_norm: float | None, lr: float) -> None:
+        """After the backward pass and clipping, before the optimizer. Raises RunStopped on a non-finite value."""
+        total = float(torch.stack(self._losses).double().sum()) if self._losses else 0.0
+        loss = total / self._trained if self._trained else 0.0
+        bad = "loss" if not math.isfinite(loss) else "grad_norm" if grad_norm is not None and not math.isfinite(grad_norm) else None
+        if bad == "grad_norm" and self.plan.precision == "fp16":
+            bad = None  # the loss scaler skips such a step and lowers its scale: that is its work
+        self._pending = {"loss": loss, "lr": lr, "grad_norm": grad_norm}
+        if bad is not None:
+            stats = self._stats(step, update_norm=0.0)
+            saved = self.save_batch(self._batches) if self.save_batch else None
+            self.facts = replace(self.facts, last=stats, planned_lr=self.plan.lr_at(step), non_finite=bad, saved_batch=saved)
+            self._write(stats)
+            self._judge()
+            self.facts = replace(self.facts, non_finite=None)
+        if self.norm is not None:
+            self.norm.before()
+
+    def after_update(self, step: int, *, skipped: bool = False) -> StepStats:
+        """After the optimizer. Writes the step and judges the run. Raises RunStopped."""
+        update = self.norm.after() if self.norm is not None else None
+        self.skipped += skipped
+        stats = self._stats(step, update_norm=update)
+        still = self.facts.still_steps + 1 if update == 0.0 and stats.lr > 0 and not skipped else 0
+        self.facts = replace(
+            self.facts, last=stats, planned_lr=self.plan.lr_at(step - self.skipped), still_steps=still,
+            zero_losses=self.facts.zero_losses + (stats.loss == 0.0),
+        )
+        self._write(stats)
+        self._losses, self._batches, self._tokens, self._trained = [], [], 0, 0
+        self._started = time.perf_counter()
+        self._judge()
+        if self.on_step is not None:
+            self.on_step(stats)
+        return stats
+
+    def _stats(self, step: int, *, update_norm: float | None) -> StepStats:
+        return StepStats(step=step, trained_tokens=self._trained, tokens=self._tokens, update_norm=update_norm,
+                         seconds=time.perf_counter() - self._started, memory=peak_memory(), **self._pending)
+
+    def _write(self, stats: StepStats) -> None:
+        # NaN and infinity become strings, so that every line stays valid JSON.
+        with self.metrics.open("a", encoding="utf-8") as f:
+            f.write(json.dumps(to_json(stats)) + "\n")
+
+    def _judge(self) -> None:
+        for finding in judge(RUN_CHECKS, Facts(run=self.facts)).findings:
+            if finding.code not in {f.code for f in self.findings}:
+                self.findings.append(finding)
+            if finding.severity is Severity.ERROR and finding.code not in self.allow:
+                raise RunStopped(finding)
