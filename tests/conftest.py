@@ -175,8 +175,8 @@ def recipe(tmp_path: Path, tiny: Path) -> Callable[..., Path]:
     """Writes a healthy recipe for the tiny model and returns its path; keyword arguments replace whole parts."""
     import yaml
 
-    def make(data: list[Any] | None = None, name: str = "recipe.yaml", **parts: Any) -> Path:
-        write_jsonl(tmp_path / "data.jsonl", rows(24, turns=2) if data is None else data)
+    def make(items: list[Any] | None = None, /, *, name: str = "recipe.yaml", **parts: Any) -> Path:
+        write_jsonl(tmp_path / "data.jsonl", rows(24, turns=2) if items is None else items)
         document: dict[str, Any] = {
             "model": str(tiny),
             "data": {"train": "data.jsonl", "max_length": 256, "eval": 0.1},

@@ -37,11 +37,13 @@ def findings_of(check: Check, facts: Facts) -> list[Finding]:
     return list(check.run(facts))
 
 
-def told(finding: Finding) -> str:
-    """The finding as the command line prints it."""
+def told(check: Check, finding: Finding) -> str:
+    """The finding as the command line prints it: a run that is stopped tells it as an error."""
     d = finding.to_dict()
-    head = f"{d['code']} {d['where']}: " if d["where"] else f"{d['code']}: "
-    return f"{head}{d['message']}\n  fix:      {d['fix']}"
+    if check.stage is Stage.RUN:
+        return str(GogptError(d["code"], d["message"], where=d["where"], fix=d["fix"]))
+    place = f" {d['where']}" if d["where"] else ""
+    return f"{d['severity']} {d['code']}{place}: {d['message']}\n  fix: {d['fix']}"
 
 
 @pytest.mark.parametrize(("check", "facts"), FIRES)
@@ -153,13 +155,13 @@ def test_page_is_whole(code: str) -> None:
         assert part.en
         assert not re.search(r"[\u4e00-\u9fff]", part.en)
         assert re.search(r"[\u4e00-\u9fff]", part.zh)
-    assert page.example.startswith(code)
+    assert code in page.example.splitlines()[0]
     assert "@@" not in page.example
 
 
 @pytest.mark.parametrize("check", EACH)
 def test_example_is_what_a_user_sees(check: Check) -> None:
-    assert check.page.example.startswith(told(findings_of(check, check.fires[0])[0]) + "\n")
+    assert check.page.example.startswith(told(check, findings_of(check, check.fires[0])[0]) + "\n")
 
 
 @pytest.mark.parametrize("code", codes())
@@ -170,6 +172,21 @@ def test_page_file(code: str) -> None:
         lines = page_markdown(code, lang).splitlines()
         assert lines[0] == f"# {code}: {page_of(code).title.of(lang)}"
         assert [line.removeprefix("## ") for line in lines if line.startswith("## ")] == list(HEADINGS[lang])
+
+
+def test_commands_named_exist() -> None:
+    """A fix that names a command which is not there is no fix."""
+    from typer.main import get_command
+
+    from gogpt.cli import app
+
+    known = get_command(app).commands  # type: ignore[attr-defined]
+    for code in codes():
+        for lang in LANGS:
+            for verb, noun in re.findall(r"gogpt ([a-z]+)(?: ([a-z]+))?", page_markdown(code, lang)):
+                assert verb in known, f"{code}: gogpt {verb}"
+                if verb in ("template", "data"):
+                    assert noun in known[verb].commands, f"{code}: gogpt {verb} {noun}"
 
 
 def test_index_file() -> None:
@@ -188,7 +205,7 @@ def test_every_raised_code_has_a_page() -> None:
 
 @pytest.mark.parametrize(
     ("code", "near"),
-    [("TOK430", "TOK403"), ("T0K403", "TOK403"), ("tok403", "TOK403"), ("no_trained_tokens", "TOK403"), ("CFG222", "CFG2")],
+    [("TOK430", "TOK403"), ("T0K403", "TOK403"), ("tok403", "TOK403"), ("no_trained_tokens", "TOK403"), ("CFG222", "CFG2"), ("GIBBERISH", "docs/checks")],
 )
 def test_unknown_code(code: str, near: str) -> None:
     with pytest.raises(GogptError) as caught:

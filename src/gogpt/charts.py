@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -23,6 +23,8 @@ STRIP = 30
 MAX_POINTS = 1500
 DOTS_UP_TO = 60
 """a line of so few points shows each of them"""
+DRAWN = 1e300
+"""beyond it, a scale's arithmetic would overflow; such a value runs off the chart"""
 LOG_FROM = 50.0
 """the axis becomes logarithmic where the highest value is this many times the median"""
 
@@ -186,7 +188,35 @@ def smooth(points: Sequence[Point], span: int) -> list[Point]:
         for i in order:
             total, weight = total * keep + finite[i][1], weight * keep + 1
             sums[i], weights[i] = sums[i] + total, weights[i] + weight
-    return [(x, (s - y) / w) for (x, y), s, w in zip(finite, sums, weights, strict=True)]
+    return _finite([(x, (s - y) / w) for (x, y), s, w in zip(finite, sums, weights, strict=True)])
+
+
+def differences(points: Sequence[Point], plan: Mapping[float, float], tolerance: float) -> tuple[int, list[Point]]:
+    """How many points have their x in the plan, and those of them that are off by more than ``tolerance`` of
+    its highest value."""
+    allowed = tolerance * max(plan.values(), default=0.0)
+    both = [p for p in points if p[0] in plan]
+    return len(both), [(x, y) for x, y in both if not abs(y - plan[x]) <= allowed]  # NaN is off, too
+
+
+def figure(key: str, unit: str, zero: bool, note: str, series: list[Series], say: Callable[..., str]) -> dict[str, Any]:
+    """What the page needs of a chart: title, description, legend and drawing, worded by ``say``."""
+    shown = next((s.points for s in series if s.points), ())
+    finite = _finite(shown)
+    desc = say("nothing")
+    if finite:
+        low, high = min(finite, key=lambda p: p[1]), max(finite, key=lambda p: p[1])
+        desc = say("chart_desc", n=len(shown), first=shown[0][1], last=shown[-1][1], low=low[1], low_at=int(low[0]),
+                   high=high[1], high_at=int(high[0]))
+
+    def mark(kind: str, first: int, count: int) -> str:
+        return say("mark_one" if count == 1 else "mark_many", kind=kind, step=first, n=count)
+
+    chart = Chart(id=f"chart-{key}", title=say(key), desc=desc, x_label=say("step_axis"), y_label=unit,
+                  log_label=say("log"), empty=say("no_finite") if shown else say("nothing"), series=series,
+                  non_finite=mark, zero=zero)
+    return {"title": say(key), "desc": desc, "note": note, "svg": line_chart(chart), "legend": legend(series),
+            "shown": bool(shown)}
 
 
 def legend(series: Sequence[Series]) -> str:
@@ -254,7 +284,7 @@ def _y_scale(chart: Chart, top: float) -> tuple[_Scale, list[float]]:
     values = [y for s in chart.series for _, y in _finite(s.points)]
     if not values:
         return _Scale(low=0, high=1, start=HEIGHT - BOTTOM, end=top), []
-    low, high = min(values), max(values)
+    low, high = (max(-DRAWN, min(DRAWN, v)) for v in (min(values), max(values)))
     log = low > 0 and high > LOG_FROM * statistics.median(values)
     ticks = log_ticks(low, high) if log else nice_ticks(min(0.0, low) if chart.zero else low, high)
     return _Scale(low=ticks[0], high=ticks[-1], start=HEIGHT - BOTTOM, end=top, log=log), ticks

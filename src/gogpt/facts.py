@@ -92,6 +92,8 @@ class DataFacts:
     """trained assistant turns"""
     answers_stopped: int
     """trained assistant turns whose last trained token is a stop token"""
+    encoded: int = 0
+    """sequences encoded, before hold-out and weights: what no_trained and cut_targets are counted among"""
     no_trained: Tally = Tally()
     cut_targets: Tally = Tally()
     double_bos: Tally = Tally()

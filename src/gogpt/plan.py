@@ -128,7 +128,9 @@ def count_steps(train: TrainConfig, num_rows: int) -> int:
 
 def count_warmup(train: TrainConfig, steps: int) -> int:
     """Warm-up steps: a share of all steps below 1, a number of steps from 1 on."""
-    return int(train.warmup) if train.warmup >= 1 else math.ceil(round(train.warmup * steps, 6))
+    if train.warmup >= 1:
+        return int(train.warmup)
+    return 0 if steps <= 1 else math.ceil(round(train.warmup * steps, 6))
 
 
 def row_order(num_rows: int, total: int, seed: int) -> npt.NDArray[np.int64]:

@@ -7,25 +7,30 @@ reads and computes; ``report.html.jinja`` words and lays out, by ``LABELS``.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
 import re
 import shlex
-import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gogpt.charts import Chart, Point, Series, legend, line_chart, number, share, size, smooth, to_float
+from gogpt.charts import Point, Series, differences, figure, number, share, size, smooth, to_float
 from gogpt.records import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 NUM_SAMPLES = 10
 MAX_TOKENS_SHOWN = 4000
 """tokens painted of one example; what is left out is said"""
 NUM_TABLE_ROWS = 24
+MAX_COUNT = 2**53
+"""what counts and sums stay below: a document with more of anything is broken"""
 LR_TOLERANCE = 1e-6
 """difference from the planned learning rate, as a part of the highest planned one, that is called one"""
 
@@ -167,21 +172,24 @@ def write_report(run: Path, lang: str = "en") -> Path:
 
 def render_report(run: Path, lang: str = "en") -> str:
     """The page of ``write_report`` as text."""
-    from jinja2 import ChainableUndefined, Environment
-
     say = Words(LABELS.get(lang, LABELS["en"]))
     folder = read_folder(run)
-    environment = Environment(autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": number, "size": size, "share": share, "exact": _exact, "seq": _list, "obj": _dict}
-    template = Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
+    return _template().render(
         {name.partition(".")[0]: document.data for name, document in folder.documents.items()},
         lang="zh" if lang == "zh" else "en", L=say.labels, say=say, documents=folder.documents, folder=folder,
         name=run.name or run.resolve().name, resume=f"gogpt train --resume {shlex.quote(str(run))}",
         findings=folder.findings, state=_state(folder), key=_key_numbers(folder), charts=_charts(folder, say),
         table=_table(folder), balance=_balance(folder), samples=[_sample(s, say) for s in folder["samples.jsonl"].data],
-        max_shown=MAX_TOKENS_SHOWN,
     )
+
+
+@functools.cache
+def _template() -> Template:
+    from jinja2 import ChainableUndefined, Environment
+
+    environment = Environment(autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": number, "size": size, "share": share, "exact": _exact, "seq": _list, "obj": _dict}
+    return environment.from_string(Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8"))
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -286,11 +294,15 @@ def _lines(path: Path, need_step: bool = False, limit: int | None = None) -> tup
                 row = json.loads(line) if line.strip() else None
             except (ValueError, RecursionError):
                 row = False
-            if isinstance(row, dict) and (not need_step or type(row.get("step")) is int):
+            if isinstance(row, dict) and (not need_step or _is_count(row.get("step"))):
                 rows.append(row)
             elif row is not None:
                 bad.append(i)
     return rows, tuple(bad)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_COUNT
 
 
 def _dict(value: Any) -> dict[str, Any]:
@@ -302,7 +314,8 @@ def _list(value: Any) -> list[Any]:
 
 
 def _sum(values: Iterable[Any]) -> float:
-    return sum(x for v in values if (x := to_float(v)) is not None and math.isfinite(x))
+    total = sum(x for v in values if (x := to_float(v)) is not None and math.isfinite(x))
+    return total if abs(total) < MAX_COUNT else 0.0
 
 
 # -- words -----------------------------------------------------------------------------------------
@@ -377,13 +390,13 @@ def _key_numbers(folder: Folder) -> dict[str, Any]:
     change = loss[-1][1] / loss[0][1] - 1 if loss and loss[0][1] else math.nan
     return {
         "first": loss[0] if loss else None, "last": loss[-1] if loss else None,
-        "ending": (len(ending), statistics.fmean(ending)) if loss else None,
+        "ending": (len(ending), sum(y / len(ending) for y in ending)) if loss else None,
         "change": f"{100 * change:+.1f}%".replace("-", "−") if math.isfinite(change) and len(loss) > 1 else "",
         "best_eval": min((p for p in evaluations if math.isfinite(p[1])), key=lambda p: p[1], default=None),
         "last_eval": evaluations[-1] if evaluations else None,
         "trained_tokens": int(total["trained_tokens"]), "tokens": int(total["tokens"]), "seconds": total["seconds"],
-        "rate": round(total["tokens"] / total["seconds"]) if total["seconds"] else None,
-        "trained_rate": round(total["trained_tokens"] / total["seconds"]) if total["seconds"] else None,
+        "rate": total["tokens"] / total["seconds"] if total["seconds"] else None,
+        "trained_rate": total["trained_tokens"] / total["seconds"] if total["seconds"] else None,
         # A run that was resumed began before the start that run.json knows.
         "duration": max(_elapsed(run.get("started"), run.get("finished")) or 0.0, total["seconds"]) or None,
         "memory": max((int(y) for _, y in folder.points("memory") if math.isfinite(y)), default=None),
@@ -417,41 +430,21 @@ def _charts(folder: Folder, say: Words) -> list[dict[str, Any]]:
         *((key, say("l2"), True, "", [Series(label=say("raw"), points=folder.points(key), style="used", shape="dot")])
           for key in ("grad_norm", "update_norm")),
     ]
-    return [_chart(key, unit, zero, note, series, say) for key, unit, zero, note, series in charts]
-
-
-def _chart(key: str, unit: str, zero: bool, note: str, series: list[Series], say: Words) -> dict[str, Any]:
-    shown = next((s.points for s in series if s.points), ())
-    finite = [p for p in shown if math.isfinite(p[1])]
-    desc = say("nothing")
-    if finite:
-        low, high = min(finite, key=lambda p: p[1]), max(finite, key=lambda p: p[1])
-        desc = say("chart_desc", n=len(shown), first=shown[0][1], last=shown[-1][1], low=low[1], low_at=int(low[0]),
-                   high=high[1], high_at=int(high[0]))
-
-    def mark(kind: str, first: int, count: int) -> str:
-        return say("mark_one" if count == 1 else "mark_many", kind=kind, step=first, n=count)
-
-    chart = Chart(id=f"chart-{key}", title=say(key), desc=desc, x_label=say("step_axis"), y_label=unit,
-                  log_label=say("log"), empty=say("no_finite") if shown else say("nothing"), series=series,
-                  non_finite=mark, zero=zero)
-    return {"title": say(key), "desc": desc, "note": note, "svg": line_chart(chart), "legend": legend(series),
-            "shown": bool(shown)}
+    return [figure(key, unit, zero, note, series, say) for key, unit, zero, note, series in charts]
 
 
 def _learning_rates(folder: Folder, say: Words) -> tuple[list[Point], list[Point], list[Point], str]:
-    """Used, planned, used where it differs, and the verdict in words. Steps that have both are compared."""
+    """Used, planned, used where it differs, and the verdict in words."""
     pairs = [(to_float(p[0]), to_float(p[1])) for p in _list(folder["plan.json"].data.get("lr"))
              if isinstance(p, list) and len(p) == 2]
-    plan = {s: v for s, v in pairs if s is not None and v is not None and math.isfinite(s) and math.isfinite(v)}
+    plan = {s: v for s, v in pairs if s is not None and v is not None and 0 <= s < MAX_COUNT and math.isfinite(v)}
     used = folder.points("lr")
-    both = [(x, plan[x], y) for x, y in used if x in plan]
-    allowed = LR_TOLERANCE * max(plan.values(), default=0.0)
-    off = [(x, p, y) for x, p, y in both if not abs(y - p) <= allowed]
-    note = say("lr_same", n=len(both)) if both else ""
+    compared, off = differences(used, plan, LR_TOLERANCE)
+    note = say("lr_same", n=compared) if compared else ""
     if off:
-        note = say("lr_differs", n=len(off), of=len(both), step=int(off[0][0]), planned=off[0][1], used=off[0][2])
-    return used, sorted(plan.items()), [(x, y) for x, _, y in off if math.isfinite(y)], note
+        step, y = off[0]
+        note = say("lr_differs", n=len(off), of=compared, step=int(step), planned=plan[step], used=y)
+    return used, sorted(plan.items()), [p for p in off if math.isfinite(p[1])], note
 
 
 def _table(folder: Folder) -> list[Mapping[str, Any]]:

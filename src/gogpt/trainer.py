@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def training_arguments(config: RunConfig, plan: RunPlan, folder: RunFolder) -> T
             adam_epsilon=train.adam_epsilon, optim={"adamw": "adamw_torch", "sgd": "sgd", "adafactor": "adafactor"}[train.optimizer],
             gradient_checkpointing=train.gradient_checkpointing,
             save_strategy="no", eval_strategy="no", logging_strategy="steps", logging_steps=1, logging_first_step=True,
-            logging_nan_inf_filter=False, remove_unused_columns=False, label_names=["labels"], disable_tqdm=True,
+            logging_nan_inf_filter=False, remove_unused_columns=False, label_names=["labels"], disable_tqdm=True, dataloader_pin_memory=torch.cuda.is_available(),
             report_to=list(train.report_to) or "none", dataloader_num_workers=0, save_only_model=False,
             **({"gradient_checkpointing_kwargs": {"use_reentrant": False}} if train.gradient_checkpointing else {}),
             **train.trainer,
@@ -285,7 +286,10 @@ def quiet_engines() -> Iterator[None]:
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            warnings.filterwarnings("ignore", message=".*pin_memory.*")
+            yield
     finally:
         hf_logging.set_verbosity(before)
 

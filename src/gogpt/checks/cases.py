@@ -24,7 +24,7 @@ DATA = DataFacts(
     rows_in=2000, conversations=2000, examples=1960, eval_examples=40, drops={}, first={},
     schemas={"data/a.jsonl": "openai"}, tokens=610_000, trained_tokens=254_000, longest=1873, template="auto",
     stop_ids=(2,), stop_texts=("<|im_end|>",), stop_is_token=True, bos_id=1, eos_id=2, pad_id=0, answers=2600,
-    answers_stopped=2600, collated_stops_in=64, collated_stops_out=64,
+    answers_stopped=2600, encoded=2000, collated_stops_in=64, collated_stops_out=64,
 )
 
 MODEL = ModelFacts(

@@ -25,11 +25,12 @@ PAGES: dict[str, Page] = {
         ),
         fix=(
             "Free some space, lower train.keep_checkpoints, or set output to a folder on another disk. A full run can go on with "
-            "gogpt train RECIPE --resume RUN.",
-            "释放空间，减小 train.keep_checkpoints，或把 output 设到另一块磁盘。之后可用 gogpt train RECIPE --resume RUN 继续。",
+            "gogpt train --resume RUN.",
+            "释放空间，减小 train.keep_checkpoints，或把 output 设到另一块磁盘。之后可用 gogpt train --resume RUN 继续。",
         ),
-        example="""ENV110 runs/a/checkpoints/step-300: cannot write: No space left on device
-  fix:      free some space, or set output to another disk
+        example="""ENV110 runs/a/checkpoints/step-300: the disk is full
+  got:      12 MiB free
+  fix:      free some room, or write elsewhere (output=...)
 
 output: other-disk/runs/a
 train:
@@ -172,11 +173,11 @@ checks:
             "recipe.yaml; a model folder holds config.json.",
             "给出报错所列、该命令可用的对象。配方含有 model 键；训练目录含有 recipe.yaml；模型目录含有 config.json。",
         ),
-        example="""CFG206 notes.txt: gogpt train cannot use this
-  got:      a text file
-  expected: a recipe
+        example="""CFG206 notes.txt: this version checks recipes only
+  expected: a recipe (YAML)
+  fix:      write a recipe that names it; gogpt schema lists the keys
 
-gogpt train recipe.yaml""",
+gogpt check recipe.yaml""",
     ),
     "CFG230": _page(
         title=("a setting that this version does not offer yet", "该版本尚不支持的设置"),
@@ -191,8 +192,9 @@ gogpt train recipe.yaml""",
             "若忽略它继续训练，批大小、内存或方法就与配方不符。宁可拒绝也不忽略：transformers 在 CPU 上会悄悄把 FSDP 换成 DDP。",
         ),
         fix=("Use what the message offers: engine ddp with one process, method lora.", "使用报错所建议的设置：ddp 引擎、单进程、lora 方法。"),
-        example="""CFG230 recipe.yaml:12: method.kind: qlora is not offered by this version
-  fix:      method.kind: lora
+        example="""CFG230 recipe: this version does not offer method.kind: qlora
+  expected: one process; method lora, full or freeze
+  fix:      take the setting out
 
 method:
   kind: lora""",
@@ -214,12 +216,12 @@ method:
             "Use the recipe's own key where there is one, or the name that the installed version has.",
             "配方有对应的键就用配方的键，否则使用已安装版本中的名称。",
         ),
-        example="""CFG231 recipe.yaml:14: train.trainer.learning_rate is set by train.learning_rate
-  fix:      take it out of train.trainer
+        example="""CFG231 recipe: train.trainer.learning_rate is set elsewhere
+  fix:      use train.learning_rate
 
 train:
   learning_rate: 1e-4
-  trainer: {dataloader_num_workers: 2}""",
+  trainer: {dataloader_pin_memory: false}""",
     ),
     "DAT300": _page(
         title=("no such data file", "没有这个数据文件"),
@@ -349,9 +351,9 @@ git lfs pull""",
             "列名不符的内容会被漏掉：在已有 text 列时拼错 completion，TRL 1.16 会悄悄地在没有答案的情况下训练。",
         ),
         fix=(
-            "Rename the columns to those of a schema; the message lists what each wants and which key is close. gogpt data inspect "
-            "FILE shows the keys.",
-            "把列名改为某个格式所要求的；报错会列出各格式的要求和相近的键。gogpt data inspect FILE 可查看所有键。",
+            "Rename the columns to those of a schema; the message lists what each wants and which key is close. gogpt data convert "
+            "writes any known shape as messages.",
+            "把列名改为某个格式所要求的；报错会列出各格式的要求和相近的键。gogpt data convert 可把已知格式转换为 messages。",
         ),
         example="""DAT306 data/a.jsonl:1: no schema fits the rows
   got:      the keys instruction, ouput  ('ouput' is close to 'output')
@@ -407,13 +409,15 @@ data:
     "DAT309": _page(
         title=("no such row", "没有这一行"),
         what=(
-            "Whether FILE:ROW names a row of the file. The first row is 1; blank lines do not count.",
-            "检查 FILE:ROW 是否是文件中的一行。首行是 1，空行不计。",
+            "Whether FILE:ROW names a row of the file that can be used. The first row is 1; blank lines do not count.",
+            "检查 FILE:ROW 是否是文件中可用的一行。首行是 1，空行不计。",
         ),
         why=("Showing another row instead would mislead.", "若显示别的行，会造成误导。"),
-        fix=("Give a row between 1 and the number of rows that the message names.", "给出 1 到报错所示行数之间的行号。"),
+        fix=("Give a row between 1 and the number of rows that the message names. A row that exists and cannot be used is named with its reason.", "给出 1 到报错所示行数之间的行号。存在但不可用的行会给出原因。"),
         example="""DAT309 data/a.jsonl:2001: there is no such row
-  got:      2000 rows
+  got:      row 2001
+  expected: 1 to 2000
+  fix:      the first row is 1
 
 gogpt show data/a.jsonl:2000""",
     ),
@@ -536,9 +540,34 @@ data:
             "template that has a form for tools.",
             "按模板要求排列轮次（通常为 system，然后 user 与 assistant 交替），或选用支持工具的模板。",
         ),
-        example="""TOK423 conversation.json: turn_order: llama2 wants user and assistant in turn; message 2 is user
+        example="""TOK423 talk.json:1: the template cannot render this conversation: llama2 wants user and assistant in turn; message 2 is user
+  got:      template llama2
+  fix:      pick a template with that form, or change the conversation
 
 {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}""",
+    ),
+    "TOK424": _page(
+        title=("the saved tokenizer encodes otherwise", "保存的分词器编码结果不同"),
+        what=(
+            "Texts of the run are encoded once more by the saved tokenizer as transformers loads it; the ids must be those that were "
+            "trained.",
+            "用 transformers 加载保存的分词器，重新编码训练中的文本，得到的 id 必须与训练时一致。",
+        ),
+        why=(
+            "transformers may put a normalizer or a pre-tokenizer of its own in place of what tokenizer.json says (measured: Llama 2, "
+            "SmolLM2). A model that is served with other ids than it was trained on answers worse, without an error "
+            "(hiyouga/LLaMA-Factory#2509, #5845; ollama/ollama#8363).",
+            "transformers 可能用自己的规范化或预分词替换 tokenizer.json 的设置（实测：Llama 2、SmolLM2）。部署时的 id 与训练时不同，"
+            "回答会变差且没有报错（hiyouga/LLaMA-Factory#2509、#5845；ollama/ollama#8363）。",
+        ),
+        fix=(
+            "Serve the model with software that reads tokenizer.json as it is (the tokenizers library), and report the tokenizer to "
+            "GoGPT with the text of the message.",
+            "用直接读取 tokenizer.json 的软件（tokenizers 库）部署，并把该分词器和报错中的文本报告给 GoGPT。",
+        ),
+        example="""TOK424 runs/a/final: transformers encodes a text otherwise than it was trained
+  got:      'In 2024 ...'
+  fix:      report the tokenizer; until then serve with its tokenizer.json""",
     ),
     "MOD500": _page(
         title=("the model cannot be loaded", "无法加载模型"),
@@ -578,30 +607,32 @@ model: models/base""",
             "config.json 与权重应取自同一版本。适配器或被其他训练器包装过的模型需先合并或重新保存。",
         ),
         example="""MOD506 models/base: 2 weights of the model are not in the checkpoint
-  got:      missing: model.layers.29.mlp.up_proj.weight, model.norm.weight
-  fix:      download the model again""",
+  got:      model.layers.29.mlp.up_proj.weight, model.norm.weight
+  expected: every weight of the architecture in config.json (a missing one would be random)
+  fix:      download the checkpoint again, or use the config.json that belongs to it""",
     ),
     "RUN610": _page(
         title=("the run folder exists already", "训练目录已存在"),
-        what=("Whether the folder output of a new run is free.", "检查新训练的 output 目录是否可用。"),
+        what=("Whether the folder that a run or a merge is to write is free.", "检查训练或合并要写入的目录是否可用。"),
         why=(
             "Writing over a run would mix its metrics and checkpoints with new ones, or destroy them.",
             "覆盖写入会使新旧训练的指标和检查点混在一起，或毁掉旧的。",
         ),
         fix=(
-            "Set another output, go on with --resume RUN, or remove the folder yourself.",
-            "换一个 output，用 --resume RUN 继续，或自行删除该目录。",
+            "Set another output, go on with gogpt train --resume RUN, or start over with --overwrite.",
+            "换一个 output，用 gogpt train --resume RUN 继续，或用 --overwrite 重新开始。",
         ),
         example="""RUN610 runs/a: the run folder exists already
-  fix:      output=runs/b, or --resume runs/a
+  got:      a run with a checkpoint at step 300
+  fix:      gogpt train --resume runs/a, or output=another, or --overwrite
 
 gogpt train recipe.yaml output=runs/b""",
     ),
     "RUN611": _page(
         title=("there is nothing to resume from", "没有可续训的检查点"),
         what=(
-            "Whether the run folder given to --resume holds a whole checkpoint.",
-            "检查 --resume 所给的训练目录中是否有完整的检查点。",
+            "Whether the folder that was given is a run folder (recipe.yaml, plan.json) and holds what the command needs: a whole checkpoint for --resume, a final model for generate and chat.",
+            "检查所给目录是否为训练目录（含 recipe.yaml、plan.json），且有命令所需的内容：--resume 需要完整的检查点，generate 和 chat 需要最终模型。",
         ),
         why=(
             "Starting again from step 1 under the name of a resumed run would hide that the earlier work is lost "
@@ -612,18 +643,17 @@ gogpt train recipe.yaml output=runs/b""",
             "Give the folder of the run, not of a checkpoint in it; or start anew. train.save_every decides how often a checkpoint is written.",
             "给出训练目录，而不是其中的检查点目录；或重新开始。train.save_every 决定保存检查点的频率。",
         ),
-        example="""RUN611 runs/a: there is nothing to resume from
-  got:      no folder checkpoints/step-N
-  fix:      start a new run
+        example="""RUN611 runs/a/checkpoints: there is no whole checkpoint to go on from
+  fix:      start again: gogpt train RECIPE --overwrite
 
 train:
   save_every: 100""",
     ),
     "RUN612": _page(
-        title=("the recipe of the resumed run differs", "续训的配方与原来不同"),
+        title=("the resumed run differs from the one that was started", "续训与原训练不一致"),
         what=(
-            "Whether the recipe given with --resume equals the one that the run was started with, in everything that decides its numbers.",
-            "检查 --resume 时的配方在所有影响数值的设置上是否与原训练一致。",
+            "Whether recipe, data, tokenizer and plan of a resumed run are those that it was started with. A fingerprint in plan.json tells.",
+            "检查续训时的配方、数据、分词器和计划是否与原训练一致，由 plan.json 中的指纹判断。",
         ),
         why=(
             "With another batch size, data or schedule, the saved place in the data and in the learning rate means something else: rows "
@@ -632,14 +662,13 @@ train:
             "（huggingface/transformers#23099、huggingface/accelerate#2016）。",
         ),
         fix=(
-            "Resume with the run's own recipe.yaml. To change something, start a new run, from the merged model where that is wanted.",
-            "用训练目录中的 recipe.yaml 续训。若要修改，请开始新的训练，需要时可从合并后的模型开始。",
+            "Resume without a recipe (gogpt train --resume RUN) and bring data and tokenizer back as they were. To change something, start a new run.",
+            "续训时不带配方（gogpt train --resume RUN），并把数据和分词器恢复原样。若要修改，请开始新的训练。",
         ),
-        example="""RUN612 runs/a: the recipe of the resumed run differs
-  got:      train.batch_size 32
-  expected: train.batch_size 16
+        example="""RUN612 runs/a: the recipe is not the one that this run was started with
+  fix:      gogpt train --resume runs/a, without a recipe; or start a new run
 
-gogpt train runs/a/recipe.yaml --resume runs/a""",
+gogpt train --resume runs/a""",
     ),
     "RUN620": _page(
         title=("out of memory", "内存不足"),
@@ -658,9 +687,9 @@ gogpt train runs/a/recipe.yaml --resume runs/a""",
             "依次尝试：减小 train.micro_batch_size（batch_size 不变，累积步数增加，结果相同）、train.gradient_checkpointing: true、"
             "减小 data.max_length、用 lora 代替 full。",
         ),
-        example="""RUN620: out of memory at step 12
-  got:      micro_batch_size 8, rows of 2048 tokens
-  fix:      train.micro_batch_size: 4
+        example="""RUN620 step 12: out of memory
+  got:      CUDA out of memory. Tried to allocate 2.50 GiB.
+  fix:      halve train.micro_batch_size (the same batch_size gives the same gradient), lower data.max_length, set train.gradient_checkpointing: true, or use method.kind: lora
 
 train:
   micro_batch_size: 4
@@ -680,9 +709,9 @@ train:
             "For a full run use final/ as it is. For a LoRA run give the run folder, or the folder with adapter_config.json.",
             "full 训练直接使用 final/。LoRA 训练请给出训练目录或含 adapter_config.json 的目录。",
         ),
-        example="""EXP703 runs/a: there is nothing to merge
-  got:      a model trained whole (method full)
-  fix:      use runs/a/final as it is""",
+        example="""EXP703 runs/a/final: there is no adapter to merge
+  got:      a whole model
+  fix:      use it as it is: gogpt chat runs/a""",
     ),
     "EXP704": _page(
         title=("adapter and base do not fit", "适配器与基座不匹配"),
@@ -699,10 +728,9 @@ train:
             "Merge into the base that the adapter was trained on: the run's recipe.yaml and adapter_config.json name it.",
             "合并到训练该适配器的基座：训练目录的 recipe.yaml 和 adapter_config.json 中有其名称。",
         ),
-        example="""EXP704 runs/a/final: adapter and base do not fit
-  got:      lora_A of q_proj is [16, 576], the base's q_proj takes 2048
-  fix:      use the base that adapter_config.json names
+        example="""EXP704 runs/a/final: the adapter does not fit the base: size mismatch for q_proj.lora_A.default.weight
+  fix:      name the base that it was trained on (--base)
 
-model: models/base""",
+gogpt merge runs/a --base models/base""",
     ),
 }

@@ -50,6 +50,7 @@ class Counts:
     answers: int = 0
     answers_stopped: int = 0
     longest_prompt: int = 0
+    encoded: int = 0
     text_examples: int = 0
 
 
@@ -132,8 +133,9 @@ class Preparer:
             return encoded
         if conversation.is_text:
             ledger.note("documents split into pieces of max_length")
-            return [replace(e, input_ids=e.input_ids[at : at + limit], labels=paint(e.input_ids[at : at + limit], e.labels[at : at + limit] != IGNORE_INDEX), answer_ends=())
-                    for e in encoded for at in range(0, e.input_ids.size, limit)]
+            # A last piece of one token predicts nothing; it is left out.
+            return [_piece(e, at, limit) for e in encoded for at in range(0, e.input_ids.size, limit)
+                    if e.input_ids.size - at > 1]
         fitting = [e for e in encoded if e.input_ids.size <= limit]
         if not fitting:
             raise RowError("overlong", f"no single turn fits max_length {limit}")
@@ -153,6 +155,7 @@ class Preparer:
         out: list[Example] = []
         untrained = 0
         for e in encoded:
+            self.counts.encoded += 1
             ids, labels = e.input_ids[:limit], e.labels[:limit]
             trained = int(np.count_nonzero(labels != IGNORE_INDEX))
             if not trained:
@@ -184,6 +187,11 @@ class Preparer:
         ends = [end for end in e.answer_ends if end <= ids.size]
         self.counts.answers += len(e.answer_ends)
         self.counts.answers_stopped += sum(int(ids[end - 1]) in self.stop_ids for end in ends if end)
+
+
+def _piece(e: Encoded, at: int, limit: int) -> Encoded:
+    ids = e.input_ids[at : at + limit]
+    return replace(e, input_ids=ids, labels=paint(ids, e.labels[at : at + limit] != IGNORE_INDEX), answer_ends=())
 
 
 def _prompt_length(e: Encoded) -> int:
@@ -304,5 +312,5 @@ def _facts(train: ExampleSet, eval_set: ExampleSet, ledger: Ledger, preparer: Pr
         no_trained=counts.no_trained.tally(), cut_targets=counts.cut_targets.tally(),
         double_bos=counts.double_bos.tally(), special_text=counts.special_text.tally(),
         special_tokens_seen=tuple(counts.special_seen), overlap=overlap.tally(),
-        longest_prompt_cut=counts.longest_prompt, text_examples=counts.text_examples,
+        encoded=counts.encoded, longest_prompt_cut=counts.longest_prompt, text_examples=counts.text_examples,
     )

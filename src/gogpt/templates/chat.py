@@ -86,8 +86,9 @@ class ChatTemplate:
 
     def _text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], *, prompt: bool) -> str:
         dicts = [_for_jinja(m) for m in messages]
+        compiled = self._compiled  # a syntax error is the template's, not the row's
         try:
-            text = self._compiled.render(
+            text = compiled.render(
                 messages=dicts, tools=[dict(t) for t in tools] or None, documents=None,
                 add_generation_prompt=prompt, **self.tokens,
             )

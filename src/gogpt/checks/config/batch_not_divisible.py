@@ -66,8 +66,8 @@ CHECK = Check(
             zh="选择 micro_batch_size × parallel.processes 的倍数作为 batch_size，梯度累积由此得出。"
             "若 batch_size 比该乘积还小，请调小 micro_batch_size。",
         ),
-        example="""CFG212: train.batch_size is 10, but micro_batch_size 4 x accumulation 2 x processes 1 = 8
-  fix:      train.batch_size: 8 | 12 (a multiple of micro_batch_size x processes = 4), or another micro_batch_size
+        example="""error CFG212: train.batch_size is 10, but micro_batch_size 4 x accumulation 2 x processes 1 = 8
+  fix: train.batch_size: 8 | 12 (a multiple of micro_batch_size x processes = 4), or another micro_batch_size
 
 train:
   batch_size: 12

@@ -65,8 +65,8 @@ CHECK = Check(
             zh="减小 train.batch_size 或增加 train.epochs，使步数达到几十步；或关闭预热（train.warmup: 0）。"
             "gogpt plan RECIPE 会列出步数和每步的学习率。",
         ),
-        example="""CFG213: the run is 1 optimizer step and warm-up takes it (warmup_steps 1): the learning rate never reaches 0.0002
-  fix:      train.warmup: 0, or more steps: a train.batch_size below 16, or more epochs
+        example="""error CFG213: the run is 1 optimizer step and warm-up takes it (warmup_steps 1): the learning rate never reaches 0.0002
+  fix: train.warmup: 0, or more steps: a train.batch_size below 16, or more epochs
 
 train:
   batch_size: 4

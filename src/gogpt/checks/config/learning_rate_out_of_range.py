@@ -77,8 +77,8 @@ CHECK = Check(
             zh="lora 和 qlora 从 1e-4 到 2e-4 开始，full 从 1e-5 到 2e-5 开始。检查指数：是 2e-4 而不是 2e4。"
             "若确实要用该学习率，把代码写入 checks.allow，训练会记录下来。",
         ),
-        example="""CFG211: train.learning_rate is 0.05, above 0.02, where training diverges
-  fix:      train.learning_rate: 2e-4 is a usual start for lora
+        example="""error CFG211: train.learning_rate is 0.05, above 0.02, where training diverges
+  fix: train.learning_rate: 2e-4 is a usual start for lora
 
 train:
   learning_rate: 2e-4""",

@@ -53,8 +53,8 @@ CHECK = Check(
             "the learning rate of every step.",
             zh="用比例写预热（train.warmup: 0.03），或训练更久。gogpt plan RECIPE 会列出步数、预热和每步的学习率。",
         ),
-        example="""CFG210: warm-up lasts 100 steps and the whole run 60: the peak learning rate 0.0002 is never reached
-  fix:      set train.warmup below 60 (0.03 means 3% of all steps), or train for more than 100 steps
+        example="""error CFG210: warm-up lasts 100 steps and the whole run 60: the peak learning rate 0.0002 is never reached
+  fix: set train.warmup below 60 (0.03 means 3% of all steps), or train for more than 100 steps
 
 train:
   warmup: 0.03""",

@@ -70,8 +70,8 @@ CHECK = Check(
             zh="用 gogpt show FILE:ROW 查看每种原因的首行。overlong：增大 data.max_length，或设 data.overlong: split | truncate。"
             "empty_answer、no_answer、unknown_role、turn_order：修正数据。unreadable：该行不是 JSON。other_schema：拆分文件。",
         ),
-        example="""DAT311 data/a.jsonl:4: 15 of 2000 rows dropped (0.8%): overlong 12 (first data/a.jsonl:4), empty_answer 3 (first data/a.jsonl:71)
-  fix:      see the row with gogpt show data/a.jsonl:4; every dropped row and its reason is in rejects.jsonl of the run folder
+        example="""warning DAT311 data/a.jsonl:4: 15 of 2000 rows dropped (0.8%): overlong 12 (first data/a.jsonl:4), empty_answer 3 (first data/a.jsonl:71)
+  fix: see the row with gogpt show data/a.jsonl:4; every dropped row and its reason is in rejects.jsonl of the run folder
 
 data:
   max_length: 4096""",

@@ -62,8 +62,8 @@ CHECK = Check(
             en="Remove the rows named from one of the two sets, or let GoGPT hold rows out of the training data with a fraction.",
             zh="把指出的行从其中一个集合删除，或用比例让 GoGPT 从训练数据中留出评估集。",
         ),
-        example="""DAT310 data/eval.jsonl:3: 2 of 40 evaluation examples (5.0%) have the same messages as a training row; first: data/eval.jsonl:3 = data/train.jsonl:118
-  fix:      take those rows out of data.train or data.eval, or hold rows out instead: data.eval: 0.02
+        example="""error DAT310 data/eval.jsonl:3: 2 of 40 evaluation examples (5.0%) have the same messages as a training row; first: data/eval.jsonl:3 = data/train.jsonl:118
+  fix: take those rows out of data.train or data.eval, or hold rows out instead: data.eval: 0.02
 
 data:
   train: data/train.jsonl

@@ -72,8 +72,8 @@ CHECK = Check(
             zh="设为 train.precision: auto：设备原生支持时用 bf16，否则用 fp32。若在旧 GPU 上用 fp16，请用较低的学习率并留意"
             "梯度范数：fp16 会在 bf16 不溢出的地方溢出（QwenLM/Qwen3#670）。",
         ),
-        example="""ENV101: train.precision is fp16 and the device is a CPU, where fp16 training is not applied or refused by the engine
-  fix:      train.precision: fp32 (or auto)
+        example="""error ENV101: train.precision is fp16 and the device is a CPU, where fp16 training is not applied or refused by the engine
+  fix: train.precision: fp32 (or auto)
 
 train:
   precision: auto""",

@@ -69,8 +69,8 @@ CHECK = Check(
             "exact. If only the reloaded model differs, look at the dtype of the save and at free disk space.",
             zh="以 float32 合并到训练时的同一基座；QLoRA 先反量化基座再合并，结果是精确的。若只有重新加载的模型不一致，请检查保存的 dtype 和磁盘剩余空间。",
         ),
-        example="""EXP701 runs/a/final: the merged model differs from base + adapter by up to 0.21 in its logits (tolerance 0.001, 192 probe tokens)
-  fix:      merge in float32 into the base that was trained (models/base); a 4-bit base has to be dequantised first
+        example="""error EXP701 runs/a/final: the merged model differs from base + adapter by up to 0.21 in its logits (tolerance 0.001, 192 probe tokens)
+  fix: merge in float32 into the base that was trained (models/base); a 4-bit base has to be dequantised first
 
 # the run folder names the base that was trained: runs/a/recipe.yaml
 model: {path: models/base, dtype: float32}""",

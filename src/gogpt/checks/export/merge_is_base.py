@@ -58,8 +58,8 @@ CHECK = Check(
             "trained on, and look at the shapes and values of lora_B in adapter_model.safetensors.",
             zh="查看训练报告：权重是否变化（RUN604）、损失是否下降？合并到训练该适配器的基座，并检查 adapter_model.safetensors 中 lora_B 的形状和数值。",
         ),
-        example="""EXP702 runs/a/final: the adapter changes nothing: base + adapter differs from the base by at most 0.0 in its logits (tolerance 0.001, 192 probe tokens)
-  fix:      see that the adapter was trained (lora_B not all 0) and that its keys fit models/base
+        example="""error EXP702 runs/a/final: the adapter changes nothing: base + adapter differs from the base by at most 0.0 in its logits (tolerance 0.001, 192 probe tokens)
+  fix: see that the adapter was trained (lora_B not all 0) and that its keys fit models/base
 
 train:
   learning_rate: 2e-4

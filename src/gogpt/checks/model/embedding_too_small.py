@@ -14,8 +14,8 @@ MESSAGE = Text(
     zh="分词器的 id 最大为 {highest_id}，而嵌入只有 {embedding_rows} 行（少 {missing} 行）",
 )
 FIX = Text(
-    en="use the tokenizer that belongs to this model, or extend both together: gogpt tokenizer extend",
-    zh="使用与该模型配套的分词器，或两者一起扩展：gogpt tokenizer extend",
+    en="use the tokenizer that belongs to this model, or add the missing rows to the model first (transformers: resize_token_embeddings)",
+    zh="使用与该模型配套的分词器，或先为模型补上缺少的行（transformers 的 resize_token_embeddings）",
 )
 
 
@@ -54,14 +54,14 @@ CHECK = Check(
             "新增 token 的嵌入若既未训练也未保存，加载后毫无用处（artidoro/qlora#214、huggingface/peft#334、axolotl-ai-cloud/axolotl#1570）。",
         ),
         fix=Text(
-            en="If the tokenizer comes from another model, take the right one. If tokens were added on purpose, extend the "
-            "model with it (gogpt tokenizer extend), and with LoRA train the new rows: method.modules_to_save: "
+            en="If the tokenizer comes from another model, take the right one. If tokens were added on purpose, add their rows to "
+            "the model (resize_token_embeddings of transformers), and with LoRA train them: method.modules_to_save: "
             "[embed_tokens, lm_head].",
-            zh="若分词器来自别的模型，请换成配套的。若有意新增 token，请同时扩展模型（gogpt tokenizer extend），"
+            zh="若分词器来自别的模型，请换成配套的。若有意新增 token，请为模型补上对应的行（transformers 的 resize_token_embeddings），"
             "使用 LoRA 时还要训练新行：method.modules_to_save: [embed_tokens, lm_head]。",
         ),
-        example="""MOD501 models/base: the tokenizer's ids go up to 49154, but the embedding has 49152 rows (3 too few)
-  fix:      use the tokenizer that belongs to this model, or extend both together: gogpt tokenizer extend
+        example="""error MOD501 models/base: the tokenizer's ids go up to 49154, but the embedding has 49152 rows (3 too few)
+  fix: use the tokenizer that belongs to this model, or add the missing rows to the model first (transformers: resize_token_embeddings)
 
 model: models/base-extended
 method:

@@ -56,8 +56,8 @@ CHECK = Check(
             "model with a longer context.",
             zh="把 data.max_length 降到模型的上下文长度，并用 data.overlong 决定如何处理更长的行；或换用上下文更长的模型。",
         ),
-        example="""MOD504: the longest example has 5210 tokens and data.max_length is 8192, but the model has 2048 positions
-  fix:      data.max_length: 2048, or a model with a longer context
+        example="""warning MOD504: the longest example has 5210 tokens and data.max_length is 8192, but the model has 2048 positions
+  fix: data.max_length: 2048, or a model with a longer context
 
 data:
   max_length: 2048

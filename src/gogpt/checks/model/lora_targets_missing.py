@@ -70,8 +70,8 @@ CHECK = Check(
             en="Use the names that the finding lists, or method.targets: all-linear, which fits every architecture.",
             zh="使用报告列出的名称，或用适合所有架构的 method.targets: all-linear。",
         ),
-        example="""MOD502: method.targets v_porj: no linear module of this llama model has that name (all targets together match 30 modules)
-  fix:      did you mean v_proj? linear modules here: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj; or method.targets: all-linear
+        example="""error MOD502: method.targets v_porj: no linear module of this llama model has that name (all targets together match 30 modules)
+  fix: did you mean v_proj? linear modules here: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj; or method.targets: all-linear
 
 method:
   kind: lora

@@ -56,8 +56,8 @@ CHECK = Check(
             en="Use lora with targets: all-linear, or full. For freeze, see that the model's layers are named layers.N, h.N or blocks.N.",
             zh="使用 lora 和 targets: all-linear，或使用 full。使用 freeze 时，确认模型的层命名为 layers.N、h.N 或 blocks.N。",
         ),
-        example="""MOD505: none of the model's 134,515,008 parameters is trainable
-  fix:      method: {kind: lora, targets: all-linear}, or {kind: freeze, trainable_layers: 2}, or {kind: full}
+        example="""error MOD505: none of the model's 134,515,008 parameters is trainable
+  fix: method: {kind: lora, targets: all-linear}, or {kind: freeze, trainable_layers: 2}, or {kind: full}
 
 method:
   kind: lora

@@ -56,8 +56,8 @@ CHECK = Check(
             en="Switch packing off. Padding the micro-batches costs some speed, but every document is trained by itself.",
             zh="关闭打包。微批填充会损失一些速度，但每篇文档都单独训练。",
         ),
-        example="""MOD503: data.packing is on, but packed documents would not stay apart in this model: mamba has no attention heads in its configuration
-  fix:      data.packing: false
+        example="""error MOD503: data.packing is on, but packed documents would not stay apart in this model: mamba has no attention heads in its configuration
+  fix: data.packing: false
 
 data:
   packing: false""",

@@ -57,8 +57,8 @@ CHECK = Check(
             "file writes {{ bos_token }} twice, remove one.",
             zh="用 gogpt show FILE:ROW 查看一行。若其文本以 BOS 开头，请清理数据；若 .jinja 文件写了两次 {{ bos_token }}，请删去一次。",
         ),
-        example="""TOK402 data/a.jsonl:1: 2000 of 2000 examples begin with two BOS tokens (id 1), template mine.jinja
-  fix:      take the BOS text out of the template or out of the data: one of them writes a BOS that is added anyway
+        example="""error TOK402 data/a.jsonl:1: 2000 of 2000 examples begin with two BOS tokens (id 1), template mine.jinja
+  fix: take the BOS text out of the template or out of the data: one of them writes a BOS that is added anyway
 
 data:
   template: auto""",

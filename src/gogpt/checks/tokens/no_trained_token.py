@@ -94,8 +94,8 @@ CHECK = Check(
             zh="把 data.max_length 提高到最长提示以上，缩短提示，或用 data.overlong: drop 丢弃过长的行（会计数）。"
             "若所有答案都标记为 train: false，请标记需要训练的答案。",
         ),
-        example="""TOK403 data/a.jsonl:118: no trained token is left after truncation to 512 in 3 of 2000 rows (the prompt alone is 640 tokens in the longest)
-  fix:      max_length >= 704, or train on fewer turns
+        example="""error TOK403 data/a.jsonl:118: no trained token is left after truncation to 512 in 3 of 2000 rows (the prompt alone is 640 tokens in the longest)
+  fix: max_length >= 704, or train on fewer turns
 
 data:
   max_length: 704""",

@@ -64,8 +64,8 @@ CHECK = Check(
             zh="GoGPT 在填充之前就构建标签，因此自带的批次会通过。若使用自己的拼批函数，请按长度屏蔽；"
             "或在 tokenizer_config.json 中指定与 EOS 不同的填充符（许多分词器有 <|pad|> 或 <unk>）。",
         ),
-        example="""TOK404: padding masks 64 of 64 trained stop tokens: the pad token is the EOS token (id 2)
-  fix:      mask padding by length, not by token id, or give the tokenizer a pad token of its own
+        example="""error TOK404: padding masks 64 of 64 trained stop tokens: the pad token is the EOS token (id 2)
+  fix: mask padding by length, not by token id, or give the tokenizer a pad token of its own
 
 # tokenizer_config.json of the model
 "pad_token": "<|pad|>",""",

@@ -77,8 +77,8 @@ CHECK = Check(
             zh="用 gogpt show FILE:ROW 查看该行，从数据中去掉这些标记；若行数很少，data.special_text: drop 即可。"
             "只有数据本来就应含特殊 token 时才用 keep。",
         ),
-        example="""TOK406 data/a.jsonl:31: 4 of 2000 rows spell special tokens in their own text (<|im_end|> </s>)
-  fix:      clean the text, or data.special_text: drop (leaves those rows out) | keep (the text becomes the special token)
+        example="""error TOK406 data/a.jsonl:31: 4 of 2000 rows spell special tokens in their own text (<|im_end|> </s>)
+  fix: clean the text, or data.special_text: drop (leaves those rows out) | keep (the text becomes the special token)
 
 data:
   special_text: drop""",

@@ -71,8 +71,8 @@ CHECK = Check(
             zh="使用在每个答案后都写停止符的模板。若用自己的 .jinja 文件，请在每一轮的 assistant 分支都写停止符，而不只是最后一轮。"
             "gogpt show FILE:ROW 会标出被训练的 token。",
         ),
-        example="""TOK401: 2600 of 2600 trained answers do not end in a stop token of template mine.jinja (<|im_end|>): the model would not learn to stop
-  fix:      use a template that writes its stop marker after every answer (data.template: chatml, alpaca, llama3), or add it to the .jinja file
+        example="""error TOK401: 2600 of 2600 trained answers do not end in a stop token of template mine.jinja (<|im_end|>): the model would not learn to stop
+  fix: use a template that writes its stop marker after every answer (data.template: chatml, alpaca, llama3), or add it to the .jinja file
 
 data:
   template: chatml""",

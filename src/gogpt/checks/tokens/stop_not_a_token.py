@@ -57,13 +57,13 @@ CHECK = Check(
         ),
         fix=Text(
             en="Use the chat template of the tokenizer (auto) where it has one. For a base model without a chat template, take "
-            "a template that ends with the tokenizer's own EOS (alpaca), or add the marker to the tokenizer and train its "
-            "embedding (gogpt tokenizer extend).",
+            "a template that ends with the tokenizer's own EOS (alpaca), or add the marker to tokenizer and model as a special "
+            "token and train its embedding (method.modules_to_save).",
             zh="分词器自带聊天模板时用 auto。没有聊天模板的基座模型，请用以分词器自身 EOS 结束的模板（alpaca），"
-            "或把停止符加入分词器并训练其嵌入（gogpt tokenizer extend）。",
+            "或把停止符作为特殊 token 加入分词器和模型，并训练其嵌入（method.modules_to_save）。",
         ),
-        example="""TOK407: the stop marker <|im_end|> of template chatml is not one token of this tokenizer: generation cannot stop at it
-  fix:      data.template: auto (the tokenizer's own), or one that ends answers with the tokenizer's EOS: alpaca
+        example="""error TOK407: the stop marker <|im_end|> of template chatml is not one token of this tokenizer: generation cannot stop at it
+  fix: data.template: auto (the tokenizer's own), or one that ends answers with the tokenizer's EOS: alpaca
 
 data:
   template: alpaca""",

@@ -29,7 +29,7 @@ def run(facts: Facts) -> Iterator[Finding]:
     cut = data.cut_targets
     if not cut.count:
         return
-    examples = max(data.examples + data.eval_examples, cut.count)
+    examples = max(data.encoded, cut.count)
     share = cut.count / examples
     evidence = {"count": cut.count, "examples": examples, "share": share, "limit": LIMIT, "max_length": plan.max_length,
                 "first": list(cut.first)}
@@ -65,8 +65,8 @@ CHECK = Check(
             "data.max_length, up to the context of the model.",
             zh="data.overlong: drop 丢弃过长的行并计数；split 在轮次之间切分对话。也可以提高 data.max_length，但不超过模型的上下文长度。",
         ),
-        example="""TOK405 data/a.jsonl:4: truncation to 512 cuts the answer in 310 of 2000 examples (15.5%): text and stop token are lost
-  fix:      data.overlong: drop | split, or a data.max_length above 512
+        example="""error TOK405 data/a.jsonl:4: truncation to 512 cuts the answer in 310 of 2000 examples (15.5%): text and stop token are lost
+  fix: data.overlong: drop | split, or a data.max_length above 512
 
 data:
   max_length: 512
