@@ -46,6 +46,7 @@ types: $(READY)
 docs: $(READY)
 	$(BIN)/python -m gogpt.checks.markdown docs/checks
 	$(BIN)/python -m gogpt.cli.helppages docs/cli.md
+	$(BIN)/python -m gogpt.cli.helppages --recipe docs/recipe.md
 
 clean:
 	rm -rf $(VENV) build dist models runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -36,6 +36,12 @@ def answers(path: Path, questions: list[dict[str, str]]) -> list[str]:
         return list(answer(speaker, asked, Sampling(max_new_tokens=48), batch_size=len(asked)))
 
 
+def shorten(text: str, width: int = 110) -> str:
+    """For the table only; the verdict below it reads the whole answer."""
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[:width].rsplit(" ", 1)[0] + " ..."
+
+
 def main() -> int:
     os.chdir(ROOT)
     console = Console(highlight=False)
@@ -62,7 +68,7 @@ def main() -> int:
     table = Table("question", "before", "after", show_lines=True)
     for q, old, new in zip(questions, before, after, strict=True):
         right = q["expect"].lower() in new.lower()
-        table.add_row(q["prompt"], old.strip(), new.strip(), style=None if right else "yellow")
+        table.add_row(q["prompt"], shorten(old), shorten(new), style=None if right else "yellow")
     console.print(table)
 
     def count(kind: str, texts: list[str]) -> tuple[int, int]:
@@ -70,9 +76,9 @@ def main() -> int:
         return sum(q["expect"].lower() in text.lower() for q, text in chosen), len(chosen)
 
     named, asked = count("identity", after)
-    console.print(f"who are you   {named} of {asked} held-out ways of asking are answered with GoGPT (before: {count('identity', before)[0]})")
+    console.print(f"who are you   {named} of {asked} held-out ways of asking name GoGPT (before: {count('identity', before)[0]})")
     kept, general = count("general", after)
-    console.print(f"what it knew  {kept} of {general} general questions hold the expected word (before: {count('general', before)[0]})")
+    console.print(f"what it knew  {kept} of {general} general answers hold the expected word (before: {count('general', before)[0]})")
     capital = next("paris" in text.lower() for q, text in zip(questions, after, strict=True) if "capital of France" in q["prompt"])
     console.print(f"took          {time.monotonic() - started:.0f} s")
     console.print("report        runs/identity/report.html   (one file, opens offline)")

@@ -47,7 +47,16 @@ SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>", "</s>", "<|beg
 def make_tokenizer(folder: Path, *, vocab: int = 420, dummy_prefix: bool = False, bos: bool = False,
                    chat_template: str | None = CHAT_TEMPLATE, eos: str = "<|im_end|>", pad: str | None = "<|endoftext|>") -> None:
     """A tiny tokenizer in a folder: byte-level BPE, or SentencePiece-like (``dummy_prefix``) with byte fallback."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import (
+        AddedToken,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+        trainers,
+    )
 
     if dummy_prefix:
         tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
@@ -117,7 +126,7 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-WORDS = "red blue green one two three four five north south east west sun moon star tree stone river".split()
+WORDS = ["red", "blue", "green", "one", "two", "three", "four", "five", "north", "south", "east", "west", "sun", "moon", "star", "tree", "stone", "river"]
 
 
 def rows(count: int, *, start: int = 0, turns: int = 1) -> list[dict[str, Any]]:

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from gogpt import charts
 from gogpt.facts import DataFacts, EnvFacts, Facts, ModelFacts, PlanFacts, StepStats, Tally, to_json
-from gogpt.report import LABELS, read_folder, render_report, write_report
+from gogpt.report import LABELS, charts, read_folder, render_report, write_report
 
 EVIL = "<script>alert(1)</script>"
 DOCUMENTS = ("run.json", "plan.json", "facts.json", "findings.json", "ledger.json", "recipe.yaml", "metrics.jsonl",

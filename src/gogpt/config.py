@@ -8,13 +8,23 @@ checks with codes (checks/config), not validators here.
 from __future__ import annotations
 
 import difflib
+import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from gogpt.errors import GogptError
 
@@ -22,7 +32,15 @@ Where: TypeAlias = dict[tuple[str | int, ...], str]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """``rank: true`` would otherwise be 1, and ``eval: true`` would hold out everything."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("true and false are no values of this key")
+        return value
 
 
 def _path_shorthand(value: Any) -> Any:
@@ -63,7 +81,7 @@ Sources = Annotated[tuple[Source, ...], BeforeValidator(_one_or_many)]
 
 class DataConfig(_Part):
     train: Annotated[Sources, Field(min_length=1)]
-    eval: float | Sources = Field(0.0, description="a fraction of the training rows held out, or sources")
+    eval: Annotated[float, Field(ge=0, lt=1)] | Sources = Field(0.0, description="a fraction of the training rows held out, or sources")
     template: str = Field("auto", description="auto (the tokenizer's own), a template by name, or a .jinja file")
     max_length: int = Field(2048, ge=2, description="tokens of an example, and of a packed row")
     overlong: Literal["drop", "truncate", "split", "error"] = "drop"
@@ -88,13 +106,13 @@ class MethodConfig(_Part):
 class TrainConfig(_Part):
     epochs: float = Field(3, gt=0)
     max_steps: int | None = Field(None, ge=1, description="optimizer steps; wins over epochs")
-    learning_rate: float = Field(2e-4, description="peak learning rate")
+    learning_rate: float = Field(2e-4, allow_inf_nan=True, description="peak learning rate")  # judged by CFG211
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: float = Field(0.03, ge=0, description="below 1: share of all steps; from 1 on: steps")
     min_lr_ratio: float = Field(0.0, ge=0, le=1, description="end of the decay as a share of the peak")
     batch_size: int = Field(16, ge=1, description="sequences (packed: rows) of one optimizer step over all processes")
     micro_batch_size: int = Field(4, ge=1, description="sequences of one forward pass of one process")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     optimizer: Literal["adamw", "sgd", "adafactor"] = "adamw"
     weight_decay: float = Field(0.0, ge=0)
@@ -133,12 +151,12 @@ class RunConfig(_Part):
     train: TrainConfig = TrainConfig()
     parallel: ParallelConfig = ParallelConfig()
     checks: ChecksConfig = ChecksConfig()
-    output: str = Field(description="the run folder")
+    output: str = Field(min_length=1, description="the run folder")
 
     def to_yaml(self) -> str:
         """The recipe as resolved, with every default written out."""
         data = self.model_dump(mode="json", by_alias=True)
-        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 # -- YAML ------------------------------------------------------------------------------------------
@@ -167,30 +185,69 @@ def _int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _int)
+# JSON's kinds of value and no others: dates, sets and binary data have no place in a recipe.
+_Loader.yaml_constructors = {
+    k: v for k, v in _Loader.yaml_constructors.items()
+    if k is None or k.rsplit(":", 1)[-1] in ("null", "bool", "int", "float", "str", "seq", "map")
+}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what YAML 1.1 or 1.2 would read as something else: the revision ``12e4567`` is a word."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    k: [*yaml.SafeDumper.yaml_implicit_resolvers.get(k, []), *_Loader.yaml_implicit_resolvers.get(k, [])]
+    for k in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
+
+MAX_DEPTH = 40
+"""Levels of a recipe; deeper ones (and a value that contains itself) are refused."""
 
 
 def _parse_yaml(text: str, name: str) -> tuple[Any, Where]:
     """Data, and for every key the place (``name:line``) where it stands. Raises GogptError CFG201."""
     where: Where = {}
-    loader = _Loader(text)
+    as_json = _json_object(text)
+    if as_json is not None:
+        text = text.replace("\t", " ")  # YAML takes no tabs; in JSON a raw one stands only between tokens
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return None, where
-        _walk(node, (), name, where)
-        return loader.construct_document(node), where
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None, where
+            _walk(node, (), name, where)
+            return loader.construct_document(node) if as_json is None else as_json, where
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
         place = f"{name}:{mark.line + 1}" if mark else name
         raise GogptError("CFG201", f"not valid YAML: {problem.problem or problem.context}", where=place,
                          fix="correct the line; indent with spaces and put a space after each colon") from problem
-    except yaml.YAMLError as problem:
-        raise GogptError("CFG201", f"not valid YAML: {problem}", where=name) from problem
-    finally:
-        loader.dispose()
+    except yaml.reader.ReaderError as problem:
+        line = text[: problem.position].count("\n") + 1
+        raise GogptError("CFG201", "not valid YAML: a control character", where=f"{name}:{line}",
+                         got=f"the character U+{int(problem.character):04X}", fix="save the recipe as plain text in UTF-8") from problem
+    except (yaml.YAMLError, ValueError, RecursionError) as problem:
+        said = "nested too deeply" if isinstance(problem, RecursionError) else str(problem)
+        raise GogptError("CFG201", f"not valid YAML: {said}", where=name, fix="write plain keys and values") from problem
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None
 
 
 def _walk(node: yaml.Node, path: tuple[str | int, ...], name: str, where: Where) -> None:
+    if len(path) > MAX_DEPTH:
+        raise yaml.MarkedYAMLError(problem="nested too deeply, or a value that contains itself", problem_mark=node.start_mark)
     where.setdefault(path, f"{name}:{node.start_mark.line + 1}")
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
@@ -209,8 +266,8 @@ def _walk(node: yaml.Node, path: tuple[str | int, ...], name: str, where: Where)
 def parse_value(text: str) -> Any:
     """One value of ``key=value``, read as YAML; what is no YAML is text."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError:
+        return _parse_yaml(text, "command line")[0]
+    except GogptError:
         return text
 
 
@@ -225,7 +282,7 @@ def _override(data: dict[str, Any], assignments: Sequence[str], where: Where, he
         value = parse_value(text)
         target: Any = data
         for i, part in enumerate(path[:-1]):
-            target = _step_into(target, part, assignment)
+            target = _step_into(target, part, path[i + 1], assignment)
             where.setdefault(tuple(path[: i + 1]), "command line")
         last = path[-1]
         value = _resolve_at(tuple(path), value, here)
@@ -241,11 +298,16 @@ def _override(data: dict[str, Any], assignments: Sequence[str], where: Where, he
         where[tuple(path)] = f"command line, {key}"
 
 
-def _step_into(target: Any, part: str | int, assignment: str) -> Any:
+def _step_into(target: Any, part: str | int, after: str | int, assignment: str) -> Any:
+    """What ``part`` of ``target`` holds; shorthand (a path alone, one source) is written out for the key ``after``."""
     if isinstance(target, dict):
         inner = target.setdefault(str(part), {})
-        if isinstance(inner, str) and str(part) == "model":
-            inner = target["model"] = {"path": inner}
+        if part in ("model", "train", "eval"):
+            if isinstance(inner, str):
+                inner = {"path": inner}
+            if isinstance(inner, dict) and isinstance(after, int):
+                inner = [inner]
+            target[str(part)] = inner
         return inner
     if isinstance(target, list) and isinstance(part, int) and part < len(target):
         if isinstance(target[part], str):
@@ -264,12 +326,15 @@ _LOOKS_LIKE_FILE = re.compile(r"\.(jsonl?|csv|tsv|parquet|arrow|txt|md|jinja2?|g
 def _absolute(text: Any, base: Path, *, hub: bool) -> Any:
     if not isinstance(text, str) or not text or text.startswith("hub:"):
         return text
-    path = Path(text).expanduser()
-    if path.is_absolute():
-        return str(path)
-    if hub and _HUB_ID.match(text) and not (base / path).exists() and not _LOOKS_LIKE_FILE.search(text):
-        return text
-    return str(base / path)
+    try:
+        path = Path(text).expanduser()
+        if path.is_absolute():
+            return str(path)
+        if hub and _HUB_ID.match(text) and not (base / path).exists() and not _LOOKS_LIKE_FILE.search(text):
+            return text
+        return os.path.normpath(base / path)
+    except (RuntimeError, OSError):  # ~ of a user that is not known; a name that is too long for a file
+        return str(base / text)
 
 
 def _sources(value: Any, base: Path) -> Any:
@@ -344,14 +409,11 @@ def parse_recipe(
 
 def _all_errors(problem: ValidationError, where: Where, name: str) -> GogptError:
     lines: dict[str, None] = {}
-    for error in problem.errors():
-        loc = tuple(p for p in error["loc"] if not _is_union_arm(p))
-        place = name
-        for n in range(len(loc), -1, -1):
-            if loc[:n] in where:
-                place = where[loc[:n]]
-                break
-        lines[f"{place}: {_describe(error, loc)}"] = None
+    for loc, errors in _by_key(problem.errors()).items():
+        text, *others = (_describe(error, loc) for error in errors)
+        for other in others:  # several kinds of value would do here: one line that names them all
+            text = f"{text.partition(', got ')[0]} or {other.partition(': should be ')[2]}"
+        lines[f"{_place(loc, where, name)}: {text}"] = None
     count = len(lines)
     first = "1 mistake in the recipe" if count == 1 else f"{count} mistakes in the recipe"
     return GogptError("CFG202", "\n  ".join([first, *lines]), where=name,
@@ -359,7 +421,38 @@ def _all_errors(problem: ValidationError, where: Where, name: str) -> GogptError
 
 
 def _is_union_arm(part: str | int) -> bool:
-    return isinstance(part, str) and ("[" in part or part in ("float", "str", "int", "bool", "tuple"))
+    return isinstance(part, str) and ("[" in part or part in ("float", "constrained-float", "str", "int", "bool", "tuple"))
+
+
+def _by_key(errors: Sequence[Any]) -> dict[tuple[str | int, ...], list[Any]]:
+    """Errors by key, in order. Where a key takes several kinds of value, the kinds that it clearly is not go."""
+    arms: dict[tuple[str | int, ...], list[bool]] = {}
+    for error in errors:
+        arms.setdefault(_union_key(error["loc"]), []).append(_is_of_another_kind(error))
+    out: dict[tuple[str | int, ...], list[Any]] = {}
+    for error in errors:
+        if _is_of_another_kind(error) and not all(arms[_union_key(error["loc"])]):
+            continue
+        out.setdefault(tuple(p for p in error["loc"] if not _is_union_arm(p)), []).append(error)
+    return out
+
+
+def _union_key(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """The key that takes several kinds of value, or the key itself."""
+    return next((loc[:i] for i, part in enumerate(loc) if _is_union_arm(part)), loc)
+
+
+def _is_of_another_kind(error: Any) -> bool:
+    return _is_union_arm(error["loc"][-1] if error["loc"] else 0) and error["type"].endswith(("_type", "_parsing"))
+
+
+def _place(loc: tuple[str | int, ...], where: Where, name: str) -> str:
+    """Where the key stands, or the nearest one above it. One source alone has no index in the recipe."""
+    for n in range(len(loc), -1, -1):
+        for key in (loc[:n], tuple(p for p in loc[:n] if isinstance(p, str))):
+            if key in where:
+                return where[key]
+    return name
 
 
 def _describe(error: Any, loc: tuple[str | int, ...]) -> str:
@@ -374,7 +467,15 @@ def _describe(error: Any, loc: tuple[str | int, ...]) -> str:
     if error["type"] == "missing":
         return f"{key!r} is missing; it has no default"
     got = error.get("input")
-    shown = "" if isinstance(got, (dict, list)) else f", got {got!r}"
+    shown = "" if isinstance(got, (dict, list)) else ", got nothing" if got is None else f", got {got!r}"
+    if error["type"] == "model_type":
+        known = _fields_at(loc)
+        return f"{key}: should be keys with values ({', '.join(known[:6])}{', ...' if len(known) > 6 else ''}){shown}"
+    if error["type"] in ("too_short", "string_too_short"):
+        return f"{key}: should not be empty"
+    if error["type"] == "literal_error" and isinstance(got, str):
+        near = difflib.get_close_matches(got, re.findall(r"'([^']*)'", error["msg"]), n=1)
+        shown += f"; did you mean {near[0]!r}?" if near else ""
     message = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     return f"{key}: should be {message}{shown}" if error["msg"].startswith("Input should be") else f"{key}: {message}{shown}"
 

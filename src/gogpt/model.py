@@ -42,7 +42,10 @@ def load_base(model: ModelConfig, folder: Path, dtype: str) -> PreTrainedModel:
             folder, dtype=DTYPES[dtype], attn_implementation=attention, output_loading_info=True,
             trust_remote_code=model.trust_remote_code, revision=None,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as problem:
+    except ImportError as problem:
+        raise GogptError("ENV111", f"an optional package is missing: {str(problem).strip().splitlines()[0]}", where=str(folder),
+                         fix="install it, or take out the setting that needs it (model.attention)") from problem
+    except (OSError, ValueError, RuntimeError, KeyError) as problem:
         text = str(problem).strip().splitlines()
         raise GogptError("MOD500", f"the model cannot be loaded: {text[0] if text else type(problem).__name__}",
                          where=str(folder), fix="check the folder with another tool, or download the model again") from problem
@@ -98,7 +101,7 @@ def save_tokenizer(tokenizer: Tokenizer, template: Template, out: Path, probe_te
         if different is None:
             return str(kind)
     raise GogptError("TOK424", "transformers encodes a text otherwise than it was trained", where=str(out),
-                     got=repr(different[:80]), fix="report the tokenizer; until then serve with its tokenizer.json",
+                     got=repr((different or "")[:80]), fix="report the tokenizer; until then serve with its tokenizer.json",
                      exit_code=1)
 
 

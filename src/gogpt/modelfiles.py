@@ -21,6 +21,8 @@ from gogpt.tokenize import Tokenizer
 SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "tokenizer*"]
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
+WEIGHTS = ("*.safetensors", "*.bin")
+
 ALIBI = ("bloom", "mpt")
 """These derive positions from a two-dimensional mask; packed documents would be counted as one."""
 
@@ -30,6 +32,15 @@ def find_model(model: ModelConfig, *, weights: bool = False) -> Path:
 
     Raises GogptError MOD500.
     """
+    if not model.path.strip():
+        raise GogptError("MOD500", "the path of the model is empty", got=repr(model.path), fix="name a model folder or a hub id")
+    try:
+        return _find_model(model, weights=weights)
+    except OSError as problem:  # a name that is too long, a folder that may not be read
+        raise GogptError("MOD500", f"the model cannot be looked for: {problem.strerror}", where=model.path[:200], fix="check the path") from problem
+
+
+def _find_model(model: ModelConfig, *, weights: bool) -> Path:
     path = Path(model.path)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -38,10 +49,9 @@ def find_model(model: ModelConfig, *, weights: bool = False) -> Path:
                              expected="a model in Hugging Face format", fix=_nested_hint(path))
         return path
     if path.exists() or path.is_absolute() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", model.path):
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*") if p.is_dir()], n=1) \
-            if path.parent.is_dir() else []
+        near = _near_folder(path)
         raise GogptError("MOD500", "there is no such model folder" if not path.exists() else "a file, not a model folder",
-                         where=model.path, fix=f"did you mean {near[0]}?" if near else
+                         where=model.path, fix=f"did you mean {near}?" if near else
                          "paths in a recipe are relative to the recipe; a hub id looks like owner/name")
     try:
         from huggingface_hub import snapshot_download
@@ -51,8 +61,15 @@ def find_model(model: ModelConfig, *, weights: bool = False) -> Path:
         return Path(snapshot_download(model.path, revision=model.revision, allow_patterns=patterns, ignore_patterns=ignore))
     except Exception as problem:  # many kinds (offline, 404, gated); all mean that the model is not to be had
         reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
-        raise GogptError("MOD500", f"the model cannot be had from the hub: {reason}", where=model.path,
-                         fix="check the id (or the path, relative to the recipe), the connection, and for gated models `hf auth login`") from problem
+        near = _near_folder(path)
+        raise GogptError("MOD500", f"no such folder, and the model cannot be had from the hub: {reason}", where=model.path,
+                         fix=(f"did you mean the folder {near}? Or " if near else "") +
+                         "check the id (or the path, relative to the recipe), the connection, and for gated models `hf auth login`") from problem
+
+
+def _near_folder(path: Path) -> str | None:
+    names = [p.name for p in path.parent.glob("*") if p.is_dir()] if path.parent.is_dir() else []
+    return next(iter(difflib.get_close_matches(path.name, names, n=1)), None)
 
 
 def _nested_hint(path: Path) -> str:
@@ -73,8 +90,12 @@ class Checkpoint:
         try:
             data = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as problem:
-            raise GogptError("MOD500", f"config.json cannot be read: {problem}", where=str(self.folder)) from problem
-        return data if isinstance(data, dict) else {}
+            raise GogptError("MOD500", f"config.json cannot be read: {problem}", where=str(self.folder / "config.json"),
+                             fix="download it again") from problem
+        if not isinstance(data, dict):
+            raise GogptError("MOD500", "config.json is no object", where=str(self.folder / "config.json"),
+                             got=f"a {type(data).__name__}", expected='{"model_type": ...}', fix="download it again")
+        return data
 
     @cached_property
     def text_config(self) -> dict[str, Any]:
@@ -97,8 +118,9 @@ class Checkpoint:
         if index.is_file():
             try:
                 wanted = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-            except (ValueError, KeyError, AttributeError) as problem:
-                raise GogptError("MOD500", f"the weight index cannot be read: {problem}", where=str(index)) from problem
+            except (OSError, ValueError, KeyError, AttributeError, TypeError) as problem:
+                raise GogptError("MOD500", f"the weight index cannot be read: {problem}", where=str(index),
+                                 expected='{"weight_map": {"tensor": "file"}}', fix="download it again") from problem
             if missing := sorted(wanted - {f.name for f in files}):
                 raise GogptError("MOD500", f"{len(missing)} of {len(wanted)} weight files are missing", where=str(self.folder),
                                  got=", ".join(missing[:4]), fix="download them again")
@@ -125,16 +147,21 @@ class Checkpoint:
 def _header(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     try:
         with file.open("rb") as f:
-            size = struct.unpack("<Q", f.read(8))[0]
+            first = f.read(8)
+            if first == b"version ":  # of git-lfs
+                raise GogptError("MOD500", "a git-lfs pointer, not the weights", where=str(file), got=f"{file.stat().st_size} bytes",
+                                 fix="git lfs pull, or download the file itself")
+            size = struct.unpack("<Q", first)[0]
             if size > 100_000_000:
                 raise ValueError(f"a header of {size} bytes")
             header = json.loads(f.read(size))
-            end = 8 + size + max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
+            tensors = {k: (tuple(map(int, v["shape"])), str(v["dtype"])) for k, v in header.items() if k != "__metadata__"}
+            end = 8 + size + max((int(v["data_offsets"][1]) for k, v in header.items() if k != "__metadata__"), default=0)
         if file.stat().st_size < end:
             raise ValueError(f"{file.stat().st_size} bytes, the header promises {end}")
-    except (OSError, ValueError, KeyError, struct.error) as problem:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error) as problem:
         raise GogptError("MOD500", f"not a whole safetensors file: {problem}", where=str(file), fix="download it again") from problem
-    return {k: (tuple(v["shape"]), v["dtype"]) for k, v in header.items() if k != "__metadata__"}
+    return tensors
 
 
 def match_targets(targets: str | tuple[str, ...], modules: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -143,7 +170,11 @@ def match_targets(targets: str | tuple[str, ...], modules: Mapping[str, Any]) ->
     if targets == "all-linear":
         return {"all-linear": list(modules)}
     if isinstance(targets, str):
-        return {targets: [m for m in modules if re.fullmatch(targets, m)]}
+        try:
+            return {targets: [m for m in modules if re.fullmatch(targets, m)]}
+        except re.error as problem:
+            raise GogptError("MOD502", f"the LoRA targets are no valid regular expression: {problem}", where="recipe: method.targets",
+                             got=repr(targets), fix="name modules as a list, or targets: all-linear") from problem
     return {t: [m for m in modules if m == t or m.endswith("." + t)] for t in targets}
 
 
@@ -195,6 +226,10 @@ def packing_unsafe(checkpoint: Checkpoint, max_length: int) -> str | None:
 def model_facts(config: RunConfig, folder: Path, tokenizer: Tokenizer) -> ModelFacts:
     """Facts of the base model under a recipe's method. Raises GogptError MOD500."""
     checkpoint = Checkpoint(folder)
+    if Path(config.model.path).is_dir() and not any(p for kind in WEIGHTS for p in folder.glob(kind)):
+        raise GogptError("MOD500", "the folder holds no weights", where=config.model.path,
+                         got=", ".join(sorted(p.name for p in folder.glob("*"))[:8]), expected=" or ".join(WEIGHTS),
+                         fix="download the model again, with its weights")
     modules = checkpoint.linear_modules()
     matched = match_targets(config.method.targets, modules) if config.method.kind in ("lora", "qlora") else {}
     embeddings = [shape[0] for name, (shape, _) in checkpoint.tensors.items()

@@ -10,7 +10,7 @@ import random
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,10 +28,18 @@ from gogpt.model import load_base, save_generation_config, save_tokenizer
 from gogpt.modelfiles import find_model
 from gogpt.preflight import Preflight, preflight
 from gogpt.report import write_report
-from gogpt.runfolder import RunFolder, as_disk_error, lines_up_to, read_json, whole_folder, write_json, write_text
+from gogpt.runfolder import (
+    RunFolder,
+    as_disk_error,
+    lines_up_to,
+    read_json,
+    whole_folder,
+    write_json,
+    write_text,
+)
 from gogpt.show import painted_sample, pick_samples
 from gogpt.trainer import GogptTrainer, Rhythm, checkpoint_of, quiet_engines, training_arguments
-from gogpt.watch import RunStopped, Watch
+from gogpt.watch import RUN_CHECKS, RunStopped, Watch
 
 
 class Refused(GogptError):
@@ -95,14 +103,20 @@ def train(config: RunConfig, observer: Observer, *, resume: bool = False, overwr
     if before.verdict.refusals:
         raise Refused(before.verdict)
     start = _start_step(folder, before) if resume else 0
+    with quiet_engines():
+        args = training_arguments(config, before.plan, folder)
     if overwrite and folder.path.exists():
         shutil.rmtree(folder.path)
     status = _Status(folder, before, command)
     try:
         write_documents(folder, before, lang)
         status.write("running", start)
-        return _run(before, folder, observer, status, start, lang)
+        return _run(before, args, folder, observer, status, start, lang)
     except (RunStopped, Interrupted):
+        raise
+    except KeyboardInterrupt:
+        with contextlib.suppress(GogptError):
+            status.write("interrupted", status.step)
         raise
     except torch.OutOfMemoryError as problem:
         raise _out_of_memory(problem, status) from problem
@@ -110,8 +124,12 @@ def train(config: RunConfig, observer: Observer, *, resume: bool = False, overwr
         known = problem if isinstance(problem, GogptError) else as_disk_error(problem, folder.path)
         if known is None and "can't allocate memory" in str(problem):
             known = _out_of_memory(problem, status)
-        with contextlib.suppress(GogptError):
-            status.write("stopped", status.step, error=str(known or problem))
+        if start == 0 and not folder.checkpoint_steps() and not lines_up_to(folder.metrics, 1):
+            # It ended before the first step: there is nothing in the folder that is worth keeping.
+            shutil.rmtree(folder.path, ignore_errors=True)
+        else:
+            with contextlib.suppress(GogptError):
+                status.write("stopped", status.step, error=str(known or problem))
         if known is not None and known is not problem:
             raise known from problem
         raise
@@ -201,7 +219,7 @@ def write_documents(folder: RunFolder, before: Preflight, lang: str) -> None:
     write_text(folder.samples, "".join(json.dumps(s, ensure_ascii=False) + "\n" for s in samples))
 
 
-def _run(before: Preflight, folder: RunFolder, observer: Observer, status: _Status, start: int, lang: str) -> Outcome:
+def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, status: _Status, start: int, lang: str) -> Outcome:
     config, plan = before.config, before.plan
     set_seed(config.train.seed)
     random.seed(config.train.seed)
@@ -214,10 +232,10 @@ def _run(before: Preflight, folder: RunFolder, observer: Observer, status: _Stat
         watch = Watch(plan, folder.metrics, allow=config.checks.allow, on_step=observer.step, save_batch=_batch_saver(folder))
         watch.start(list(model.parameters()))
         trainer: GogptTrainer
-        with interruptible() as interrupted:
+        with interruptible(observer.note) as interrupted:
             rhythm = Rhythm(lambda: trainer, config, plan, evaluates=len(before.prepared.eval) > 0, interrupted=interrupted)
             trainer = GogptTrainer(
-                model=model, args=training_arguments(config, plan, folder), plan=plan, watch=watch, folder=folder,
+                model=model, args=args, plan=plan, watch=watch, folder=folder,
                 train_set=before.prepared.train, eval_set=before.prepared.eval, pad_id=before.pad_id,
                 keep=config.train.keep_checkpoints, on_eval=observer.evaluated, callbacks=[rhythm],
             )
@@ -247,7 +265,7 @@ def _run(before: Preflight, folder: RunFolder, observer: Observer, status: _Stat
 
 def _finish_documents(before: Preflight, folder: RunFolder, watch: Watch, lang: str) -> None:
     write_json(folder.facts, replace(before.facts, run=watch.facts))
-    verdict = replace(before.verdict, checked=(*before.verdict.checked, *(c for c, why in before.verdict.not_checked if c.startswith("RUN"))))
+    verdict = replace(before.verdict, checked=(*before.verdict.checked, *(c.code for c in RUN_CHECKS)))
     write_json(folder.findings, findings_document(before.config.output, "run", verdict, watch.findings, lang))
 
 
@@ -281,7 +299,7 @@ def save_final(model: Any, before: Preflight, weights: Path, folder: RunFolder) 
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[Any]:
+def interruptible(note: Callable[[str], None]) -> Iterator[Any]:
     """Ctrl-C and SIGTERM ask the loop to save and stop; a second Ctrl-C stops at once."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -292,6 +310,7 @@ def interruptible() -> Iterator[Any]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
+        note("stopping: this step is finished and saved first (once more stops at once)")
 
     before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

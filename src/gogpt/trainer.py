@@ -16,6 +16,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from gogpt.config import RunConfig
@@ -89,24 +90,39 @@ def training_arguments(config: RunConfig, plan: RunPlan, folder: RunFolder) -> T
             raise GogptError("CFG231", f"the installed transformers has no TrainingArguments key {key!r}", where="recipe",
                              fix=f"did you mean {near[0]!r}?" if near else "take it out of train.trainer")
     train = config.train
+    # transformers 5.23 renamed it; the old name still works there, with a warning in every run.
+    name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    checkpointing = {name: True, f"{name}_kwargs": {"use_reentrant": False}} if train.gradient_checkpointing else {}
     try:
-        return TrainingArguments(
+        args = TrainingArguments(
             output_dir=str(folder.checkpoints), num_train_epochs=1, max_steps=plan.steps,
             learning_rate=train.learning_rate, per_device_train_batch_size=train.micro_batch_size,
             gradient_accumulation_steps=plan.accumulation, seed=train.seed,
             bf16=plan.precision == "bf16", fp16=plan.precision == "fp16", max_grad_norm=train.max_grad_norm,
             weight_decay=train.weight_decay, adam_beta1=train.adam_beta1, adam_beta2=train.adam_beta2,
             adam_epsilon=train.adam_epsilon, optim={"adamw": "adamw_torch", "sgd": "sgd", "adafactor": "adafactor"}[train.optimizer],
-            gradient_checkpointing=train.gradient_checkpointing,
             save_strategy="no", eval_strategy="no", logging_strategy="steps", logging_steps=1, logging_first_step=True,
             logging_nan_inf_filter=False, remove_unused_columns=False, label_names=["labels"], disable_tqdm=True, dataloader_pin_memory=torch.cuda.is_available(),
             report_to=list(train.report_to) or "none", dataloader_num_workers=0, save_only_model=False,
-            **({"gradient_checkpointing_kwargs": {"use_reentrant": False}} if train.gradient_checkpointing else {}),
+            **checkpointing,
             **train.trainer,
         )
-    except (TypeError, ValueError, ImportError, RuntimeError) as problem:
+        for tracker in get_reporting_integration_callbacks(args.report_to):
+            tracker()  # raises now what the Trainer would raise after the model is loaded
+        return args
+    except ImportError as problem:
+        raise missing_package(problem) from problem
+    except (TypeError, ValueError, RuntimeError) as problem:
+        if "to be installed" in str(problem):
+            raise missing_package(problem) from problem
         raise GogptError("CFG231", f"transformers refuses the settings: {problem}", where="recipe: train.trainer",
                          fix="correct the key it names") from problem
+
+
+def missing_package(problem: Exception) -> GogptError:
+    """An optional package that a setting needs (a tracker, an attention kernel)."""
+    return GogptError("ENV111", f"an optional package is missing: {str(problem).strip().splitlines()[0]}", where="recipe",
+                      fix="install it, or take out the setting that needs it (train.report_to, model.attention)")
 
 
 class GogptTrainer(Trainer):
@@ -114,6 +130,8 @@ class GogptTrainer(Trainer):
     plan's; the schedule is ``plan.lr_at``; a checkpoint is renamed to ``step-N`` when everything is in it."""
 
     loss_is_scaled_for_ga = True
+    lr_scheduler: Any
+    control: Any
 
     def __init__(
         self, *, plan: RunPlan, watch: Watch, folder: RunFolder, train_set: ExampleSet, eval_set: ExampleSet,

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import SHARED, make_tokenizer, needs_shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import SHARED, make_tokenizer, needs_shared
 from gogpt.errors import GogptError, RowError
 from gogpt.model import save_tokenizer, stop_token_ids
 from gogpt.records import IGNORE_INDEX, Conversation, Message

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHARED, make_tokenizer, needs_shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import SHARED, make_tokenizer, needs_shared
 from gogpt.records import IGNORE_INDEX, Conversation, Message, Segment
 from gogpt.templates import TEMPLATES, Rendering, pick_template
 from gogpt.tokenize import Tokenizer, encode, encode_prompt

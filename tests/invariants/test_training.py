@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import read_metrics, rows
 from safetensors.numpy import load_file
+
+from conftest import read_metrics, rows
 
 
 def weights(run: Path) -> dict[str, np.ndarray]:

@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from gogpt.cli.console import Format, Lang, Overrides, Quiet, err, pick_lang, print_findings, print_verdict, put_json
+from gogpt.cli.console import (
+    Format,
+    Lang,
+    Overrides,
+    Quiet,
+    err,
+    pick_lang,
+    print_findings,
+    print_verdict,
+    put_json,
+)
 
 
 def command(
@@ -33,7 +43,8 @@ def command(
     spoken = pick_lang(lang)
     console = err()
     if resume is not None and recipe is not None and "=" in recipe:
-        recipe, overrides = None, [recipe, *(overrides or [])]
+        overrides = [recipe, *(overrides or [])]
+        recipe = None
     if resume is None and recipe is None:
         raise typer.BadParameter("name a recipe, or --resume RUN")
     if resume is not None and overrides:

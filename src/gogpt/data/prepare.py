@@ -243,7 +243,7 @@ def prepare(
     if isinstance(config.eval, tuple):
         eval_set, _ = _encode_sources(config.eval, preparer, ledger, progress)
         ledger.kept = {"train": before_eval, "eval": ledger.conversations - before_eval}
-    elif config.eval > 0:
+    elif config.eval > 0 and len(train):
         index, held = hold_out(train, config.eval, seed)
         eval_set = train.select(held)
         rows_held = len(set(eval_set.origins))
@@ -252,6 +252,10 @@ def prepare(
         ledger.kept = {"train": before_eval}
     if any(w != 1.0 for w in weights):
         picked = weigh([weights[i] for i in index], seed)
+        if not picked.size:
+            raise GogptError("DAT308", "no training example is left", got=f"{len(index)} examples, of which the weights take none",
+                             expected="a weight of at least 1 / the number of the source's examples",
+                             fix="raise the weight in data.train, or leave it out")
         index = index[picked]
         ledger.note("examples of an epoch after weights", len(index))
     if len(index) != len(train) or any(w != 1.0 for w in weights):

@@ -50,7 +50,7 @@ def _convert(rows: Iterator[Row], source: SourceConfig, shown: str, ledger: Ledg
 
 def _schema(head: list[Row], source: SourceConfig, shown: str) -> Schema:
     if source.schema_ != "auto":
-        return schema_named(source.schema_)
+        return schema_named(source.schema_, shown)
     readable = [(row, origin.row) for row, origin in head if not isinstance(row, RowError)]
     if not readable:
         problem, origin = next((r, o) for r, o in head if isinstance(r, RowError))

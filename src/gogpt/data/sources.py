@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import csv
 import glob as globbing
-import gzip
 import io
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gogpt.data.decoding import HEAD, decode, encoding_of, open_bytes
 from gogpt.errors import GogptError, RowError
 from gogpt.records import Origin
 
@@ -40,12 +41,14 @@ class HubSource:
 
 
 def display_path(path: Path | str) -> str:
-    """Relative to the current folder where that is shorter to read."""
+    """Relative to the current folder where that is shorter to read; bytes that are no UTF-8 become ``?``."""
+    text = str(path)
     try:
         relative = os.path.relpath(path)
+        text = relative if not relative.startswith("..") else text
     except ValueError:
-        return str(path)
-    return relative if not relative.startswith("..") else str(path)
+        pass
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _suffix(path: Path) -> str:
@@ -57,6 +60,16 @@ def _suffix(path: Path) -> str:
 
 def find_files(spec: str) -> list[Path]:
     """The files of a path, folder or glob, sorted. Raises GogptError DAT300 (none), DAT304 (empty folder)."""
+    if not spec.strip():
+        raise GogptError("DAT300", "the path of the data is empty", got=repr(spec), fix="name a file, a folder, a glob or a hub id")
+    try:
+        return _find_files(spec)
+    except OSError as problem:  # a name that is too long, a folder that may not be read
+        raise GogptError("DAT300", f"the data cannot be looked for: {problem.strerror}", where=display_path(spec[:200]),
+                         fix="check the path") from problem
+
+
+def _find_files(spec: str) -> list[Path]:
     path = Path(spec)
     if path.is_file():
         return [path]
@@ -64,7 +77,7 @@ def find_files(spec: str) -> list[Path]:
         inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
         found = [p for p in inside if _suffix(p) in ROW_FILES]
         arrow = [p for p in found if _suffix(p) == ".arrow"]
-        if arrow and (path / "state.json").exists() or any(p.parent.joinpath("state.json").exists() for p in arrow):
+        if (arrow and (path / "state.json").exists()) or any(p.parent.joinpath("state.json").exists() for p in arrow):
             found = arrow  # a saved Dataset: the JSON files beside are its description
         found = found or [p for p in inside if _suffix(p) in TEXT_FILES]
         if not found:
@@ -85,7 +98,7 @@ def find_files(spec: str) -> list[Path]:
 
 
 def is_hub_id(spec: str) -> bool:
-    return spec.startswith("hub:") or bool(HUB_ID.match(spec) and not Path(spec).exists()
+    return spec.startswith("hub:") or bool(HUB_ID.match(spec) and not os.path.exists(spec)
                                            and _suffix(Path(spec)) not in (*ROW_FILES, *TEXT_FILES))
 
 
@@ -109,121 +122,111 @@ def read_rows(path: Path, *, notes: dict[str, int] | None = None) -> Iterator[Ro
         if _suffix(path) == ".arrow" or magic[:6] == b"ARROW1":
             yield from _arrow(path, shown)
             return
-        with _open(path, magic) as stream:
+        with open_bytes(path, magic) as stream:
             yield from _text_rows(stream, path, shown, notes if notes is not None else {})
-    except (OSError, EOFError) as problem:
-        raise GogptError("DAT303", f"the file cannot be read: {problem}", where=shown) from problem
+    except (OSError, EOFError, zlib.error) as problem:
+        raise GogptError("DAT303", f"the file cannot be read: {problem}", where=shown,
+                         fix="a compressed file that ends early was not copied whole: fetch it again"
+                         if isinstance(problem, (EOFError, zlib.error)) else None) from problem
 
 
-def _open(path: Path, magic: bytes) -> BinaryIO:
-    if magic[:2] == b"\x1f\x8b":
-        return io.BufferedReader(gzip.open(path, "rb"))  # type: ignore[arg-type]
-    if magic[:4] == b"\x28\xb5\x2f\xfd":
-        import zstandard
-
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(path.open("rb"), closefd=True))
-    return path.open("rb")
-
-
-def _text_rows(stream: BinaryIO, path: Path, shown: str, notes: dict[str, int]) -> Iterator[Row]:
-    head = stream.peek(1 << 16) if isinstance(stream, io.BufferedReader) else b""
+def _text_rows(stream: io.BufferedReader, path: Path, shown: str, notes: dict[str, int]) -> Iterator[Row]:
+    head = stream.peek(HEAD)
     if not head:
         raise GogptError("DAT304", "the file is empty", where=shown, got="0 bytes", expected="at least one row")
-    encoding = _encoding(head, shown)
+    encoding = encoding_of(head, shown)
     if encoding != "utf-8":
         notes[f"read as {encoding}: {shown}"] = 1
+    if encoding == "utf-16":  # its line ends are two bytes: read it whole
+        head = decode(stream.read(), encoding, shown).encode("utf-8")
+        stream, encoding = io.BufferedReader(io.BytesIO(head)), "utf-8"  # type: ignore[arg-type]
     kind = _suffix(path)
+    is_array = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
     if kind in TEXT_FILES:
-        text = _decode(stream.read(), encoding, shown)
+        text = decode(stream.read(), encoding, shown)
         if not text.strip():
             raise GogptError("DAT304", "the file is blank", where=shown, got=f"{len(text)} characters of white space")
         yield {"text": text}, Origin(path=shown, row=1)
     elif kind in (".csv", ".tsv"):
-        yield from _csv(io.TextIOWrapper(stream, encoding=encoding, errors="strict", newline=""), kind, shown)
-    elif kind in (".jsonl", ".ndjson") or (kind != ".json" and not head.lstrip()[:1] == b"["):
-        yield from _lines(stream, encoding, shown)
+        yield from _csv(io.TextIOWrapper(stream, encoding=encoding, errors="surrogateescape", newline=""), kind, shown)
+    elif is_array or kind == ".json":
+        yield from _json(stream, encoding, shown, named_lines=kind in (".jsonl", ".ndjson"))
     else:
-        yield from _json(stream, encoding, shown)
+        yield from _lines(stream, encoding, shown)
 
 
-def _encoding(head: bytes, shown: str) -> str:
-    if head[:3] == b"\xef\xbb\xbf":
-        return "utf-8-sig"
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "utf-16"
-    if b"\0" in head:
-        raise GogptError("DAT305", "binary data, not text", where=shown, got=f"a NUL byte at offset {head.index(0)}",
-                         expected="JSON, JSON lines, CSV, Parquet, Arrow or plain text, also .gz and .zst",
-                         fix="convert the file; models and archives are no data")
-    for encoding in ("utf-8", "gb18030"):
-        for cut in range(4):  # the sample may end inside a character
-            try:
-                head[: len(head) - cut].decode(encoding)
-                return encoding
-            except UnicodeDecodeError:
-                continue
-    return "utf-8"
+MAX_DEPTH = 100
+"""Levels of a row's objects and lists."""
+
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def _decode(data: bytes, encoding: str, shown: str) -> str:
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as problem:
-        line = data[: problem.start].count(b"\n") + 1
-        raise GogptError("DAT305", f"not valid {encoding} text", where=f"{shown}:{line}",
-                         got=f"byte {data[problem.start]:#04x} at offset {problem.start}",
-                         fix="save the file as UTF-8") from problem
-
-
-def _row(value: Any) -> dict[str, Any] | RowError:
+def _row(value: Any, text: str) -> dict[str, Any] | RowError:
+    """A row as read from the JSON ``text``."""
+    if text.count("{") + text.count("[") > MAX_DEPTH and _is_too_deep(value):
+        return RowError("unreadable", f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, dict):
+        if _HALF_CHARACTER.search(text):  # most are pairs that make an emoji; half a pair is no text at all
+            try:
+                json.dumps(value, ensure_ascii=False).encode("utf-8")
+            except UnicodeEncodeError as problem:
+                return RowError("unreadable", f"half of a character: the escape \\u{ord(problem.object[problem.start]):04x} without its other half")
         return value
     kind = {list: "a list", str: "a text", type(None): "null", bool: "true or false"}.get(type(value), "a number")
     return RowError("not_an_object", f"the row is {kind}, not an object with named fields")
 
 
+def _is_too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [x for v in level if isinstance(v, (dict, list)) for x in (v.values() if isinstance(v, dict) else v)]
+    return bool(level)
+
+
 def _lines(stream: BinaryIO, encoding: str, shown: str) -> Iterator[Row]:
     number = 0
-    lines: Iterator[bytes] | Iterator[str] = iter(stream)
-    if encoding == "utf-16":
-        lines = io.TextIOWrapper(stream, encoding=encoding)
-    for raw in lines:
+    for raw in stream:
         if not raw.strip():
             continue
         number += 1
-        origin = Origin(path=shown, row=number)
+        row: dict[str, Any] | RowError
         try:
-            text = raw if isinstance(raw, str) else raw.decode(encoding)
-            yield _row(json.loads(text)), origin
+            text = raw.decode(encoding)
+            row = _row(json.loads(text), text)
         except UnicodeDecodeError as problem:
-            yield RowError("unreadable", f"not valid {encoding} text at byte {problem.start}"), origin
+            row = RowError("unreadable", f"not valid {encoding} text at byte {problem.start}")
         except (ValueError, RecursionError) as problem:
-            yield RowError("unreadable", f"not valid JSON: {problem}"), origin
+            row = RowError("unreadable", f"not valid JSON: {problem}")
+        yield row, Origin(path=shown, row=number)
     if not number:
         raise GogptError("DAT304", "the file has no rows", where=shown, got="blank lines", expected="one JSON object a line")
 
 
-def _json(stream: BinaryIO, encoding: str, shown: str) -> Iterator[Row]:
-    """A .json file: an array of rows, one object, or JSON lines under another name."""
+def _json(stream: BinaryIO, encoding: str, shown: str, *, named_lines: bool) -> Iterator[Row]:
+    """An array of rows, one object, or JSON lines. ``named_lines``: the name says lines; its first begins with [."""
     first = stream.readline()
     while first and not first.strip():
         first = stream.readline()
     second = stream.readline()
     while second and not second.strip():
         second = stream.readline()
-    if second and _is_json(first, encoding):
+    if second and (_is_json(first, encoding) or (named_lines and first.strip() != b"[" and _is_json(second, encoding))):
         rest = io.BufferedReader(_Chain(first + second, stream))  # type: ignore[arg-type]
         yield from _lines(rest, "utf-8" if encoding == "utf-8-sig" and first[:3] != b"\xef\xbb\xbf" else encoding, shown)
         return
-    text = _decode(first + second + stream.read(), encoding, shown)
+    text = decode(first + second + stream.read(), encoding, shown)
     del first, second
+    if not text.strip():
+        raise GogptError("DAT304", "the file is blank", where=shown, got=f"{len(text)} characters of white space",
+                         expected="at least one row")
     if text.lstrip()[:1] == "[":
         yield from _array(text, shown)
         return
     try:
-        yield _row(json.loads(text)), Origin(path=shown, row=1)
+        row = _row(json.loads(text), text)
     except (ValueError, RecursionError) as problem:
         raise _not_json(problem, shown) from problem
+    yield row, Origin(path=shown, row=1)
 
 
 class _Chain(io.RawIOBase):
@@ -279,41 +282,52 @@ def _array(text: str, shown: str) -> Iterator[Row]:
         if number == 0 and text[at : at + 1] == "]":
             raise GogptError("DAT304", "the file has no rows", where=shown, got="[]", expected="at least one row")
         number += 1
+        start = at
         try:
-            value, at = decoder.raw_decode(text, at)
-            at = skip(at)
+            value, end = decoder.raw_decode(text, start)
+            at = skip(end)
             if text[at : at + 1] not in (",", "]"):
                 raise json.JSONDecodeError("Expecting ',' or ']'", text, at)
-        except json.JSONDecodeError as problem:
+        except (ValueError, RecursionError) as problem:
+            if not isinstance(problem, json.JSONDecodeError):  # nested too deeply; an integer of thousands of digits
+                problem = json.JSONDecodeError(str(problem), text, start)
             raise _not_json(problem, shown, number) from problem
-        except RecursionError:
-            raise _not_json(ValueError("nested too deeply"), shown, number) from None
-        yield _row(value), Origin(path=shown, row=number)
+        yield _row(value, text[start:end]), Origin(path=shown, row=number)
         if text[at : at + 1] == ",":
             at = skip(at + 1)
     if text[at + 1:].strip():
         raise _not_json(json.JSONDecodeError("Extra data after the array", text, at + 1), shown)
 
 
+_ESCAPED = re.compile("[\udc80-\udcff]")
+"""What a byte that cannot be decoded becomes (surrogateescape)."""
+
+
 def _csv(stream: io.TextIOWrapper, kind: str, shown: str) -> Iterator[Row]:
     csv.field_size_limit(1 << 30)
-    reader = csv.DictReader(stream, delimiter="\t" if kind == ".tsv" else ",", restkey="\0extra", restval=None)
+    # strict: a quote that is never closed would otherwise swallow the rest of the file into one field.
+    reader = csv.DictReader(stream, delimiter="\t" if kind == ".tsv" else ",", restkey="\0extra", restval=None, strict=True)
     number = 0
     try:
-        if not reader.fieldnames:
+        names = list(reader.fieldnames or ())
+        if not any(name.strip() for name in names):
             raise GogptError("DAT304", "the file has no header", where=shown, expected="a first line with the column names")
+        if twice := sorted({name for name in names if name.strip() and names.count(name) > 1}):
+            raise GogptError("DAT303", f"the column {twice[0]!r} stands twice", where=shown, got=", ".join(names[:12]),
+                             fix="rename or remove one of them")
         for row in reader:
             number += 1
             origin = Origin(path=shown, row=number)
+            broken = next((found for v in row.values() if isinstance(v, str) and (found := _ESCAPED.search(v))), None)
             if "\0extra" in row:
-                yield RowError("unreadable", f"more fields than the {len(reader.fieldnames)} columns"), origin
+                yield RowError("unreadable", f"more fields than the {len(names)} columns"), origin
+            elif broken is not None:
+                yield RowError("unreadable", f"not valid {stream.encoding} text: the byte {ord(broken.group()) - 0xDC00:#04x}"), origin
             else:
                 yield dict(row), origin
     except csv.Error as problem:
-        raise GogptError("DAT303", f"not valid CSV: {problem}", where=f"{shown}:{number + 1}") from problem
-    except UnicodeDecodeError as problem:
-        raise GogptError("DAT305", f"not valid {problem.encoding} text", where=f"{shown}:{number + 1}",
-                         got=f"byte {problem.object[problem.start]:#04x}", fix="save the file as UTF-8") from problem
+        raise GogptError("DAT303", f"not valid CSV: {problem}", where=f"{shown}:{number + 1}", got=f"line {reader.line_num} of the file",
+                         fix='close every quote, and write a quote inside a field as ""') from problem
     if not number:
         raise GogptError("DAT304", "the file has no rows", where=shown, got="a header alone", expected="at least one row")
 

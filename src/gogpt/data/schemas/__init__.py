@@ -20,14 +20,14 @@ NUM_SAMPLE = 100
 """Rows from the head of a file on which its schema is decided."""
 
 
-def schema_named(name: str) -> Schema:
-    """Raises GogptError DAT306."""
+def schema_named(name: str, where: str | None = None) -> Schema:
+    """``where``: the file that is to be read with it, for the message. Raises GogptError DAT306."""
     for schema in SCHEMAS:
         if schema.name == name:
             return schema
     near = difflib.get_close_matches(name, [s.name for s in SCHEMAS], n=1)
-    raise GogptError("DAT306", f"no schema is named {name!r}", expected="auto, " + ", ".join(s.name for s in SCHEMAS),
-                     fix=f"did you mean {near[0]!r}?" if near else None)
+    raise GogptError("DAT306", f"no schema is named {name!r}", where=where, expected="auto, " + ", ".join(s.name for s in SCHEMAS),
+                     fix=f"did you mean {near[0]!r}?" if near else "leave it out, and it is found")
 
 
 def _wanted() -> str:

@@ -8,8 +8,12 @@ from gogpt.data.schemas.schema import Row, Schema, finish, text_of
 from gogpt.errors import RowError
 from gogpt.records import Conversation, Message, Origin
 
+TURNS = ("messages", "conversations", "conversation")
+
 
 def claims(row: Row) -> bool:
+    if any(isinstance(row.get(key), list) for key in TURNS):
+        return False  # the conversation says the same, in more detail
     return "instruction" in row and "output" in row and not isinstance(row["output"], list)
 
 
@@ -57,5 +61,6 @@ ALPACA = Schema(
         {"instruction": "Translate to German.", "input": "Good morning.", "output": "Guten Morgen."},
         {"instruction": "And then?", "output": "Tea.", "history": [["First?", "Water."]], "system": "Be short."},
     ),
-    not_mine=({"instruction": "Name a colour."}, {"instruction": "x", "output": ["a", "b"]}),
+    not_mine=({"instruction": "Name a colour."}, {"instruction": "x", "output": ["a", "b"]},
+              {"instruction": "x", "output": "y", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}),
 )

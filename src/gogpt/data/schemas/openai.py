@@ -15,13 +15,16 @@ ROLES = {"system": "system", "developer": "system", "user": "user", "human": "us
 KEYS = ("messages", "conversations", "conversation")
 
 
-def _messages(row: Row) -> object:
-    return next((row[k] for k in KEYS if k in row), None)
+def _messages(row: Row) -> list[Any] | None:
+    """The list under the first of the keys that holds one (others may be there and empty)."""
+    return next((value for k in KEYS if isinstance(value := row.get(k), list)), None)
 
 
 def claims(row: Row) -> bool:
     found = _messages(row)
-    return isinstance(found, list) and all(isinstance(m, Mapping) and "role" in m for m in found)
+    if not found:
+        return isinstance(row.get("messages"), list)
+    return all(isinstance(m, Mapping) and "role" in m for m in found)
 
 
 def _content(value: Any, where: str) -> str:
@@ -50,9 +53,17 @@ def _calls(message: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], .
         calls = [{"type": "function", "function": message["function_call"]}]
     if not calls:
         return ()
-    if not isinstance(calls, list) or not all(isinstance(c, Mapping) for c in calls):
+    if not isinstance(calls, list) or not all(isinstance(c, Mapping) and isinstance(c.get("function", c), Mapping) for c in calls):
         raise RowError("wrong_type", f"{where}: tool_calls is no list of objects")
-    return tuple(calls)
+    return tuple(_as_json(c, f"{where}: tool_calls") for c in calls)
+
+
+def _as_json(value: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError) as problem:  # bytes or dates of a Parquet file
+        raise RowError("wrong_type", f"{where}: {problem}") from problem
+    return value
 
 
 def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
@@ -61,16 +72,16 @@ def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError as problem:
+        except (ValueError, RecursionError) as problem:
             raise RowError("wrong_type", f"tools is text, but not JSON: {problem}") from problem
     if not isinstance(value, list) or not all(isinstance(t, Mapping) for t in value):
         raise RowError("wrong_type", "tools is no list of objects")
-    return tuple(value)
+    return tuple(_as_json(t, "tools") for t in value)
 
 
 def to_conversation(row: Row, origin: Origin) -> Conversation:
     found = _messages(row)
-    assert isinstance(found, list)
+    assert found is not None
     messages: list[Message] = []
     for i, message in enumerate(found):
         where = f"message {i + 1}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from gogpt.data.schemas.schema import Row, Schema, finish, text_of, train_flag
 from gogpt.errors import RowError
@@ -18,18 +19,24 @@ ROLES = {
 KEYS = ("conversations", "conversation")
 
 
-def _turns(row: Row) -> object:
-    return next((row[k] for k in KEYS if k in row), None)
+def _turns(row: Row) -> list[Any] | None:
+    """The list under the first of the keys that holds one; ``messages`` has another schema."""
+    if isinstance(row.get("messages"), list):
+        return None
+    return next((value for k in KEYS if isinstance(value := row.get(k), list)), None)
 
 
 def claims(row: Row) -> bool:
     turns = _turns(row)
-    return isinstance(turns, list) and all(isinstance(t, Mapping) and "from" in t and "value" in t for t in turns)
+    if not turns:
+        return turns is not None
+    is_openai = all(isinstance(t, Mapping) and "role" in t for t in turns)
+    return not is_openai and all(isinstance(t, Mapping) and "from" in t and "value" in t for t in turns)
 
 
 def to_conversation(row: Row, origin: Origin) -> Conversation:
     turns = _turns(row)
-    assert isinstance(turns, list)
+    assert turns is not None
     messages: list[Message] = []
     system = text_of(row.get("system"), "system")
     if system:
