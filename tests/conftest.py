@@ -103,8 +103,9 @@ def make_model(folder: Path, *, rows: int | None = None, seed: int = 0, **change
 
     torch.manual_seed(seed)
     size = rows or Tokenizer(folder).size
-    config = LlamaConfig(**{**dict(vocab_size=size, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-                                   num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=False), **changes})
+    usual = {"vocab_size": size, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+             "num_key_value_heads": 2, "max_position_embeddings": 512, "tie_word_embeddings": False}
+    config = LlamaConfig(**{**usual, **changes})
     LlamaForCausalLM(config).save_pretrained(folder)
 
 

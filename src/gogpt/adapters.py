@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from gogpt.config import MethodConfig
 from gogpt.errors import GogptError
-from gogpt.modelfiles import Checkpoint, is_last_layers
+from gogpt.modelfiles import Checkpoint, is_last_layers, weights_fingerprint
+
+BASE_NOTE = "gogpt_base.json"
+"""Beside an adapter: the base that it was trained on."""
 
 
 def add_method(model: PreTrainedModel, method: MethodConfig, folder: Path) -> Any:
@@ -51,10 +57,27 @@ def is_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").is_file()
 
 
-def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
-    """Base + adapter. Raises GogptError EXP704 where they do not fit."""
+def load_adapter(model: PreTrainedModel, folder: Path, base: Path) -> PeftModel:
+    """Base + adapter. Raises GogptError EXP704 where they do not fit: other shapes, keys that name no module (PEFT
+    leaves them out with a warning, and the model behaves as its base), or another base of the same shapes."""
+    note = folder / BASE_NOTE
+    if note.is_file():
+        then = json.loads(note.read_text(encoding="utf-8"))
+        if then.get("fingerprint") != weights_fingerprint(base):
+            raise GogptError("EXP704", "the adapter was trained on another base: the weights differ", where=str(base),
+                             expected=f"the weights of {then.get('base')} as they were", fix="name that base (--base)")
     try:
-        return PeftModel.from_pretrained(model, str(folder))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            adapted = PeftModel.from_pretrained(model, str(folder))
+        file = folder / "adapter_model.safetensors"
+        if file.is_file():
+            with safe_open(str(file), framework="pt") as saved:
+                stray = sorted(set(saved.keys()) ^ set(get_peft_model_state_dict(adapted)))
+            if stray:
+                raise GogptError("EXP704", f"{len(stray)} keys of the adapter and of the model do not agree", where=str(folder),
+                                 got=", ".join(stray[:3]), fix="use the base and the PEFT release that it was trained with")
+        return adapted
     except (RuntimeError, ValueError, OSError, KeyError) as problem:
         text = str(problem).strip().splitlines()
         raise GogptError("EXP704", f"the adapter does not fit the base: {text[0] if text else type(problem).__name__}",

@@ -8,14 +8,12 @@ checks with codes (checks/config), not validators here.
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, cast
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -27,8 +25,7 @@ from pydantic import (
 )
 
 from gogpt.errors import GogptError
-
-Where: TypeAlias = dict[tuple[str | int, ...], str]
+from gogpt.yaml12 import Where, dump_yaml, parse_value, parse_yaml
 
 
 class _Part(BaseModel):
@@ -156,119 +153,10 @@ class RunConfig(_Part):
     def to_yaml(self) -> str:
         """The recipe as resolved, with every default written out."""
         data = self.model_dump(mode="json", by_alias=True)
-        return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        return dump_yaml(data)
 
 
-# -- YAML ------------------------------------------------------------------------------------------
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core schema for numbers and booleans."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    k: [(tag, r) for tag, r in v if tag not in (
-        "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:int", "tag:yaml.org,2002:timestamp")]
-    for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9][0-9_]*$|^0x[0-9a-fA-F]+$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"),
-    list("-+0123456789."),
-)
-
-
-def _int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    return int(str(loader.construct_scalar(node)).replace("_", ""), 0 if str(node.value).startswith("0x") else 10)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _int)
-# JSON's kinds of value and no others: dates, sets and binary data have no place in a recipe.
-_Loader.yaml_constructors = {
-    k: v for k, v in _Loader.yaml_constructors.items()
-    if k is None or k.rsplit(":", 1)[-1] in ("null", "bool", "int", "float", "str", "seq", "map")
-}
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes what YAML 1.1 or 1.2 would read as something else: the revision ``12e4567`` is a word."""
-
-
-_Dumper.yaml_implicit_resolvers = {
-    k: [*yaml.SafeDumper.yaml_implicit_resolvers.get(k, []), *_Loader.yaml_implicit_resolvers.get(k, [])]
-    for k in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
-}
-
-MAX_DEPTH = 40
-"""Levels of a recipe; deeper ones (and a value that contains itself) are refused."""
-
-
-def _parse_yaml(text: str, name: str) -> tuple[Any, Where]:
-    """Data, and for every key the place (``name:line``) where it stands. Raises GogptError CFG201."""
-    where: Where = {}
-    as_json = _json_object(text)
-    if as_json is not None:
-        text = text.replace("\t", " ")  # YAML takes no tabs; in JSON a raw one stands only between tokens
-    try:
-        loader = _Loader(text)
-        try:
-            node = loader.get_single_node()
-            if node is None:
-                return None, where
-            _walk(node, (), name, where)
-            return loader.construct_document(node) if as_json is None else as_json, where
-        finally:
-            loader.dispose()
-    except yaml.MarkedYAMLError as problem:
-        mark = problem.problem_mark or problem.context_mark
-        place = f"{name}:{mark.line + 1}" if mark else name
-        raise GogptError("CFG201", f"not valid YAML: {problem.problem or problem.context}", where=place,
-                         fix="correct the line; indent with spaces and put a space after each colon") from problem
-    except yaml.reader.ReaderError as problem:
-        line = text[: problem.position].count("\n") + 1
-        raise GogptError("CFG201", "not valid YAML: a control character", where=f"{name}:{line}",
-                         got=f"the character U+{int(problem.character):04X}", fix="save the recipe as plain text in UTF-8") from problem
-    except (yaml.YAMLError, ValueError, RecursionError) as problem:
-        said = "nested too deeply" if isinstance(problem, RecursionError) else str(problem)
-        raise GogptError("CFG201", f"not valid YAML: {said}", where=name, fix="write plain keys and values") from problem
-
-
-def _json_object(text: str) -> dict[str, Any] | None:
-    if not text.lstrip().startswith("{"):
-        return None
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return data if isinstance(data, dict) else None
-
-
-def _walk(node: yaml.Node, path: tuple[str | int, ...], name: str, where: Where) -> None:
-    if len(path) > MAX_DEPTH:
-        raise yaml.MarkedYAMLError(problem="nested too deeply, or a value that contains itself", problem_mark=node.start_mark)
-    where.setdefault(path, f"{name}:{node.start_mark.line + 1}")
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            text = str(key.value)
-            if text in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {text!r} stands twice", problem_mark=key.start_mark)
-            seen.add(text)
-            where[(*path, text)] = f"{name}:{key.start_mark.line + 1}"
-            _walk(value, (*path, text), name, where)
-    elif isinstance(node, yaml.SequenceNode):
-        for i, item in enumerate(node.value):
-            _walk(item, (*path, i), name, where)
-
-
-def parse_value(text: str) -> Any:
-    """One value of ``key=value``, read as YAML; what is no YAML is text."""
-    try:
-        return _parse_yaml(text, "command line")[0]
-    except GogptError:
-        return text
+# -- key=value ------------------------------------------------------------------------------------
 
 
 def _override(data: dict[str, Any], assignments: Sequence[str], where: Where, here: Path) -> None:
@@ -394,7 +282,7 @@ def parse_recipe(
     text: str, *, name: str, base: Path, assignments: Sequence[str] = (), here: Path | None = None
 ) -> RunConfig:
     """As ``load_recipe``, from text. ``base``: folder that the recipe's paths are relative to."""
-    data, where = _parse_yaml(text, name)
+    data, where = parse_yaml(text, name)
     if not isinstance(data, dict):
         got = "nothing" if data is None else f"a {type(data).__name__}"
         raise GogptError("CFG201", "a recipe is a mapping of keys to values", where=name, got=got,
@@ -459,8 +347,9 @@ def _describe(error: Any, loc: tuple[str | int, ...]) -> str:
     key = ".".join(map(str, loc))
     if error["type"] == "extra_forbidden":
         known = _fields_at(loc[:-1])
-        near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
-        elsewhere = [] if near else _anywhere(str(loc[-1]))
+        elsewhere = _anywhere(str(loc[-1]))
+        exact = any(name.rsplit(".", 1)[-1] == loc[-1] for name in elsewhere)  # misplaced rather than misspelt
+        near = [] if exact else difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
         hint = (f"; did you mean {near[0]!r}?" if near else f"; it belongs to {elsewhere[0]}" if elsewhere
                 else f"; known here: {', '.join(known)}")
         return f"unknown key {key!r}{hint}"
@@ -497,8 +386,8 @@ def _anywhere(key: str) -> list[str]:
     out = []
     for prefix, part in _PARTS.items():
         names = [f.alias or n for n, f in part.model_fields.items()]
-        out += [".".join((*prefix, n)) for n in difflib.get_close_matches(key, names, n=1, cutoff=0.8)]
-    return out
+        out += [(n != key, ".".join((*prefix, n))) for n in difflib.get_close_matches(key, names, n=1, cutoff=0.8)]
+    return [name for _, name in sorted(out, key=lambda found: found[0])]
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -512,6 +401,6 @@ def recipe_schema() -> dict[str, Any]:
     sources = {"anyOf": [source, {"type": "array", "items": source, "minItems": 1}]}
     parts = schema["$defs"]["DataConfig"]["properties"]
     parts["train"] = {**sources, "description": "where the training rows come from"}
-    parts["eval"] = {"anyOf": [{"type": "number"}, *sources["anyOf"]], "default": 0.0,
+    parts["eval"] = {"anyOf": [{"type": "number", "minimum": 0, "exclusiveMaximum": 1}, *sources["anyOf"]], "default": 0.0,
                      "description": parts["eval"].get("description", "")}
     return schema

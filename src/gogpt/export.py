@@ -76,7 +76,7 @@ def merge(
     model: Any = load_base(ModelConfig(path=str(base_folder)), base_folder, dtype)
     ids = probe_ids(Path(run), tokenizer)
     plain = logits_of(model, ids)
-    adapted_model = load_adapter(model, adapter)
+    adapted_model = load_adapter(model, adapter, base_folder)
     adapted = logits_of(adapted_model, ids)
     stage("merging")
     merged_model: Any = adapted_model.merge_and_unload()

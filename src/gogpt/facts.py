@@ -56,6 +56,8 @@ class PlanFacts:
     special_text: str
     num_rows: int
     """packed rows (or examples, unpacked) of one epoch"""
+    early_stopping: int | None = None
+    eval_every: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +131,12 @@ class ModelFacts:
     """LoRA target -> number of modules that it names"""
     linear_modules: tuple[str, ...] = ()
     """names (last part) of the linear modules that could be targets"""
+    saved_modules: Mapping[str, int] = field(default_factory=dict)
+    """method.modules_to_save -> number of modules that it names"""
+    modules: tuple[str, ...] = ()
+    """names (last part) of all modules with weights"""
+    learned_positions: bool = False
+    """positions are rows of a table, so that there is none beyond max_position_embeddings"""
     packing_unsafe: str | None = None
     """why documents packed into a row could see each other in this architecture, or None"""
 
@@ -165,8 +173,10 @@ class RunFacts:
     """steps so far whose loss was exactly 0.0"""
     still_steps: int = 0
     """steps so far in a row, with a learning rate above 0, after which no trainable weight had moved"""
+    skipped_steps: int = 0
+    """steps so far in a row that the fp16 loss scaler skipped"""
     non_finite: str | None = None
-    """what was not finite in the last step: loss, grad_norm, or None"""
+    """what was not finite in the last step: loss, grad_norm, update_norm, evaluation loss, or None"""
     saved_batch: str | None = None
     world_size: int = 1
 

@@ -70,6 +70,8 @@ class Finding:
     evidence: Mapping[str, Any]
     fix: Text
     where: str | None = None
+    allowable: bool = True
+    """False: the run cannot work at all, and allowing the code by name does not help"""
 
     def to_dict(self, lang: str = "en") -> dict[str, Any]:
         return {
@@ -79,6 +81,7 @@ class Finding:
             "evidence": dict(self.evidence),
             "where": self.where,
             "fix": self.fix.format(lang, self.evidence),
+            **({} if self.allowable else {"allowable": False}),
         }
 
     def __str__(self) -> str:
@@ -112,8 +115,9 @@ class Verdict:
 
     @property
     def refusals(self) -> tuple[Finding, ...]:
-        """Findings of severity error that were not allowed by name."""
-        return tuple(f for f in self.findings if f.severity is Severity.ERROR and f.code not in self.allowed)
+        """Findings of severity error that were not allowed by name, or cannot be."""
+        return tuple(f for f in self.findings
+                     if f.severity is Severity.ERROR and (f.code not in self.allowed or not f.allowable))
 
 
 def judge(checks: Iterable[Check], facts: Facts, *, allow: Iterable[str] = ()) -> Verdict:

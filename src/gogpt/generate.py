@@ -81,7 +81,7 @@ def load_speaker(path: str, *, template: str = "auto", base: str | None = None, 
     kind = ("bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32") if dtype == "auto" else dtype
     if is_adapter(folder):
         base_folder = base_of(folder, base)
-        model: Any = load_adapter(load_base(ModelConfig(path=str(base_folder)), base_folder, kind), folder)
+        model: Any = load_adapter(load_base(ModelConfig(path=str(base_folder)), base_folder, kind), folder, base_folder)
     else:
         model = load_base(ModelConfig(path=str(folder)), folder, kind)
     model.config.use_cache = True

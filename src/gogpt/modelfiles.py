@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import math
 import re
@@ -41,6 +42,7 @@ def find_model(model: ModelConfig, *, weights: bool = False) -> Path:
 
 
 def _find_model(model: ModelConfig, *, weights: bool) -> Path:
+    model = model.model_copy(update={"path": model.path.removeprefix("hub:")})
     path = Path(model.path)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -164,6 +166,20 @@ def _header(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     return tensors
 
 
+def weights_fingerprint(folder: Path) -> str:
+    """SHA-256 over the safetensors headers and 64 KiB at 64 evenly spaced places of each file: tells two
+    checkpoints of one shape apart in a moment, however large they are."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        size = file.stat().st_size
+        digest.update(json.dumps(sorted((k, v) for k, v in _header(file).items())).encode())
+        with file.open("rb") as f:
+            for i in range(64):
+                f.seek(max(0, size - (1 << 16)) * i // 63)
+                digest.update(f.read(1 << 16))
+    return digest.hexdigest()
+
+
 def match_targets(targets: str | tuple[str, ...], modules: Mapping[str, Any]) -> dict[str, list[str]]:
     """Which modules each LoRA target names, by PEFT's rules: ``all-linear``; a list matches whole names or
     their ends; another string is a regular expression over the whole name."""
@@ -235,6 +251,10 @@ def model_facts(config: RunConfig, folder: Path, tokenizer: Tokenizer) -> ModelF
     embeddings = [shape[0] for name, (shape, _) in checkpoint.tensors.items()
                   if re.search(r"(?:embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$", name)]
     known = bool(checkpoint.tensors)
+    names = {part for n in checkpoint.tensors for part in n.split(".")[:-1] if not part.isdigit()}
+    if checkpoint.text_config.get("tie_word_embeddings"):
+        names.add("lm_head")  # a module all the same, whose weight is stored once
+    saved = {m: int(m.rsplit(".", 1)[-1] in names) for m in config.method.modules_to_save} if known and matched else {}
     vocab = checkpoint.number("vocab_size") or 0
     total = sum(math.prod(shape) for shape, _ in checkpoint.tensors.values())
     return ModelFacts(
@@ -252,4 +272,6 @@ def model_facts(config: RunConfig, folder: Path, tokenizer: Tokenizer) -> ModelF
         targets={t: len(found) for t, found in matched.items()} if known else {},
         linear_modules=tuple(sorted({m.rsplit(".", 1)[-1] for m in modules})),
         packing_unsafe=packing_unsafe(checkpoint, config.data.max_length),
+        saved_modules=saved, modules=tuple(sorted(names)),
+        learned_positions=any(re.search(r"(?:^|\.)(?:wpe|embed_positions|position_embeddings)\.weight$", n) for n in checkpoint.tensors),
     )

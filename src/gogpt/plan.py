@@ -116,14 +116,17 @@ class RunPlan:
             micro_batch_size=self.micro_batch_size, accumulation=self.accumulation, world_size=self.world_size,
             precision=self.precision, max_length=self.max_length, overlong=config.data.overlong,
             packing=self.packing, special_text=config.data.special_text, num_rows=self.num_rows,
+            early_stopping=config.train.early_stopping, eval_every=config.train.eval_every,
         )
 
 
-def count_steps(train: TrainConfig, num_rows: int) -> int:
-    """Optimizer steps: rows run on from epoch to epoch, so that only the last step can be smaller."""
+def count_rows(train: TrainConfig, num_rows: int) -> int:
+    """Rows of the whole run: they run on from epoch to epoch, so that only the last step can be smaller."""
+    if not num_rows:
+        return 0
     if train.max_steps is not None:
-        return train.max_steps
-    return math.ceil(round(train.epochs * num_rows, 6) / train.batch_size)
+        return train.max_steps * train.batch_size
+    return math.ceil(round(train.epochs * num_rows, 6))
 
 
 def count_warmup(train: TrainConfig, steps: int) -> int:
@@ -160,12 +163,11 @@ def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env:
     """The plan of a recipe for these examples on this machine."""
     lengths = train.lengths
     bins = pack(lengths, config.data.max_length) if config.data.packing else one_per_row(len(train))
-    steps = count_steps(config.train, len(bins)) if bins else 0
+    total = count_rows(config.train, len(bins))
+    steps = math.ceil(total / config.train.batch_size)
     world = config.parallel.processes
     precision = pick_precision(config, env)
     dtype = pick_weights_dtype(config, precision)
-    whole = config.train.epochs * len(bins)
-    total = steps * config.train.batch_size if config.train.max_steps else min(steps * config.train.batch_size, round(whole))
     row_lengths = [int(sum(lengths[list(b)])) for b in bins]
     return RunPlan(
         steps=steps, warmup_steps=count_warmup(config.train, steps), schedule=config.train.schedule,

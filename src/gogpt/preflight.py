@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gogpt.checks import PREFLIGHT
+from gogpt.checks import PREFLIGHT, page_of
 from gogpt.config import RunConfig
 from gogpt.data.prepare import Prepared, prepare
 from gogpt.doctor import collect_env
@@ -54,6 +54,8 @@ def pad_id(tokenizer: Tokenizer) -> int:
 def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = None) -> Preflight:
     """Read the data, make the plan, judge both. Raises GogptError for what cannot be judged at all."""
     refuse_unbuilt(config)
+    for code in config.checks.allow:
+        page_of(code)  # a misspelt code would allow nothing, and say so only after hours
     folder = find_model(config.model)
     tokenizer = Tokenizer(folder)
     template = pick_template(config.data.template, tokenizer)

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from transformers import set_seed
 
-from gogpt.adapters import add_method
+from gogpt.adapters import BASE_NOTE, add_method
 from gogpt.config import RunConfig, parse_recipe
 from gogpt.errors import GogptError
 from gogpt.facts import StepStats, to_json
 from gogpt.findings import Finding, Verdict
 from gogpt.model import load_base, save_generation_config, save_tokenizer
-from gogpt.modelfiles import find_model
+from gogpt.modelfiles import find_model, weights_fingerprint
 from gogpt.preflight import Preflight, preflight
 from gogpt.report import write_report
 from gogpt.runfolder import (
@@ -120,7 +120,7 @@ def train(config: RunConfig, observer: Observer, *, resume: bool = False, overwr
         raise
     except torch.OutOfMemoryError as problem:
         raise _out_of_memory(problem, status) from problem
-    except (OSError, RuntimeError, Exception) as problem:
+    except Exception as problem:
         known = problem if isinstance(problem, GogptError) else as_disk_error(problem, folder.path)
         if known is None and "can't allocate memory" in str(problem):
             known = _out_of_memory(problem, status)
@@ -230,6 +230,7 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
         for path in (folder.metrics, folder.evals):
             write_text(path, "".join(line + "\n" for line in lines_up_to(path, start)))
         watch = Watch(plan, folder.metrics, allow=config.checks.allow, on_step=observer.step, save_batch=_batch_saver(folder))
+        watch.recall(lines_up_to(folder.metrics, start))
         watch.start(list(model.parameters()))
         trainer: GogptTrainer
         with interruptible(observer.note) as interrupted:
@@ -292,7 +293,7 @@ def save_final(model: Any, before: Preflight, weights: Path, folder: RunFolder) 
         model.config.use_cache = True
         model.save_pretrained(str(out))
         if not (out / "config.json").exists():
-            shutil.copyfile(weights / "config.json", out / "base_config.json")
+            write_json(out / BASE_NOTE, {"base": str(weights), "fingerprint": weights_fingerprint(weights)})
         save_tokenizer(before.tokenizer, before.template, out, texts)
         save_generation_config(before.tokenizer.generation_config, before.template, before.tokenizer, out)
         (out / "README.md").unlink(missing_ok=True)

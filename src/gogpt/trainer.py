@@ -46,6 +46,10 @@ OURS = {
     "deepspeed": "parallel", "fsdp": "parallel", "label_smoothing_factor": "nothing: the loss is the mean over trained tokens",
     "auto_find_batch_size": "train.micro_batch_size", "group_by_length": "data.packing",
     "train_sampling_strategy": "data.packing", "disable_tqdm": "-q", "do_train": "nothing", "do_eval": "data.eval",
+    "lr_scheduler_kwargs": "train.schedule", "dataloader_drop_last": "nothing: every row is trained",
+    "label_names": "nothing: GoGPT makes the batches", "logging_dir": "nothing", "logging_strategy": "nothing: every step is logged",
+    "logging_steps": "nothing: every step is logged", "max_length": "data.max_length",
+    "activation_checkpointing": "train.gradient_checkpointing",
     "use_cpu": "nothing: the device is found", "average_tokens_across_devices": "nothing: it always is so",
 }
 """Keys of TrainingArguments that the recipe sets elsewhere, and where."""
@@ -107,6 +111,8 @@ def training_arguments(config: RunConfig, plan: RunPlan, folder: RunFolder) -> T
             **checkpointing,
             **train.trainer,
         )
+        # Several visible GPUs: the Trainer would take DataParallel, and micro-batches would not be the plan's.
+        args._n_gpu = min(args.n_gpu, 1)
         for tracker in get_reporting_integration_callbacks(args.report_to):
             tracker()  # raises now what the Trainer would raise after the model is loaded
         return args
@@ -204,6 +210,7 @@ class GogptTrainer(Trainer):
             f.write(json.dumps(line) + "\n")
         if self.on_eval is not None:
             self.on_eval(line)
+        self.watch.evaluated(loss)
         return metrics
 
     # -- saving ------------------------------------------------------------------------------------

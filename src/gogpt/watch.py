@@ -21,7 +21,7 @@ import torch
 
 from gogpt.checks import CHECKS
 from gogpt.errors import GogptError
-from gogpt.facts import Facts, RunFacts, StepStats, to_json
+from gogpt.facts import Facts, RunFacts, StepStats, from_json, to_json
 from gogpt.findings import Finding, Severity, Stage, judge
 from gogpt.plan import RunPlan
 
@@ -106,6 +106,13 @@ class Watch:
         self.norm = UpdateNorm(parameters)
         self._started = time.perf_counter()
 
+    def recall(self, lines: Sequence[str]) -> None:
+        """What a resumed run knew when it was broken off: the steps that stand in metrics.jsonl."""
+        steps = [from_json(StepStats, json.loads(line)) for line in lines]
+        if steps:
+            self.facts = replace(self.facts, last=steps[-1], planned_lr=self.plan.lr_at(steps[-1].step),
+                                 zero_losses=sum(s.loss == 0.0 for s in steps))
+
     def micro_batch(self, loss_sum: torch.Tensor, trained: int, tokens: int, batch: dict[str, Any]) -> None:
         """One forward pass. ``loss_sum``: the raw sum over its trained tokens, detached."""
         self._losses.append(loss_sum.detach().float())
@@ -134,12 +141,15 @@ class Watch:
     def after_update(self, step: int, *, skipped: bool = False) -> StepStats:
         """After the optimizer. Writes the step and judges the run. Raises RunStopped."""
         update = self.norm.after() if self.norm is not None else None
+        planned = self.plan.lr_at(step - self.skipped)
         self.skipped += skipped
         stats = self._stats(step, update_norm=update)
         still = self.facts.still_steps + 1 if update == 0.0 and stats.lr > 0 and not skipped else 0
         self.facts = replace(
-            self.facts, last=stats, planned_lr=self.plan.lr_at(step - self.skipped), still_steps=still,
+            self.facts, last=stats, planned_lr=planned, still_steps=still,
+            skipped_steps=self.facts.skipped_steps + 1 if skipped else 0,
             zero_losses=self.facts.zero_losses + (stats.loss == 0.0),
+            non_finite="update_norm" if update is not None and not math.isfinite(update) else None,
         )
         self._write(stats)
         self._losses, self._batches, self._tokens, self._trained = [], [], 0, 0
@@ -148,6 +158,12 @@ class Watch:
         if self.on_step is not None:
             self.on_step(stats)
         return stats
+
+    def evaluated(self, loss: float) -> None:
+        """A loss on held-out examples. Raises RunStopped where it is not finite: the weights are ruined."""
+        if not math.isfinite(loss):
+            self.facts = replace(self.facts, non_finite="evaluation loss")
+            self._judge()
 
     def _stats(self, step: int, *, update_norm: float | None) -> StepStats:
         return StepStats(step=step, trained_tokens=self._trained, tokens=self._tokens, update_norm=update_norm,

@@ -114,6 +114,9 @@ def test_resumed_is_straight(gogpt, recipe, tmp_path, kind, monkeypatch):
 def test_resume_refuses_other_data(gogpt, recipe, tmp_path):
     path = recipe(rows(24), train={"max_steps": 2, "save_every": 1})
     assert gogpt("train", path, "-q").code == 0
+    status = tmp_path / "run" / "run.json"
+    assert "nothing to go on with" in gogpt("train", "--resume", tmp_path / "run").err
+    status.write_text(status.read_text().replace('"finished"', '"interrupted"', 1))
     data = tmp_path / "data.jsonl"
     data.write_text(data.read_text().replace("what follows", "what precedes"))
     ran = gogpt("train", "--resume", tmp_path / "run")

@@ -131,6 +131,7 @@ def test_a_dtype_that_cannot_hold_the_base(gogpt: Any, recipe: Any, trained: Pat
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     settings = run / "final" / "adapter_config.json"
     settings.write_text(json.dumps({**json.loads(settings.read_text()), "base_model_name_or_path": str(base)}), encoding="utf-8")
+    (run / "final" / "gogpt_base.json").unlink()  # another base than the one trained would be EXP704
     finding = refused(gogpt, run, tmp_path / "merged", "EXP701", "--dtype", "float16")
     assert finding["evidence"]["max_difference"] == "nan"
 

@@ -62,10 +62,12 @@ def test_the_last_step_of_a_broken_epoch_repeats_no_rows(gogpt: Any, recipe: Any
 # -- the run ---------------------------------------------------------------------------------------
 
 
-def test_a_last_update_that_ruins_the_weights(gogpt: Any, recipe: Any) -> None:
-    """No step follows that would show it: update_norm is infinite, the evaluation loss NaN, and the model was saved."""
-    made = recipe(train={"learning_rate": 1e20, "max_steps": 1, "warmup": 0}, checks={"allow": ["CFG211"]})
-    _, metrics = stopped(gogpt, made, "RUN601")
+@pytest.mark.parametrize(("rate", "held_out"), [(1e20, 0), (1e16, 0.1)], ids=["update_norm is inf", "evaluation loss is nan"])
+def test_a_last_update_that_ruins_the_weights(gogpt: Any, recipe: Any, rate: float, held_out: float) -> None:
+    """No step follows whose loss would show it: the model was saved as if nothing were wrong."""
+    train = {"learning_rate": rate, "max_steps": 1, "warmup": 0}
+    made = recipe(train=train, method={"alpha": 1e10}, checks={"allow": ["CFG211"]})
+    _, metrics = stopped(gogpt, made, "RUN601", f"data.eval={held_out}")
     assert [m["step"] for m in metrics] == [1]
 
 

@@ -70,6 +70,15 @@ def test_a_rate_that_cannot_train(gogpt: Any, recipe: Any, rate: float) -> None:
     assert finding["evidence"]["suggested"] in finding["fix"]
 
 
+@planted("CFG214")
+@pytest.mark.parametrize("setting", ["early_stopping", "eval_every"])
+def test_a_setting_that_waits_for_an_evaluation(gogpt: Any, recipe: Any, setting: str) -> None:
+    made = recipe(train={setting: 2})
+    finding = caught(gogpt, made, "CFG214", "data.eval=0")
+    assert finding["evidence"] == {"settings": f"train.{setting}", "eval_examples": 0}
+    silent(gogpt, made)
+
+
 @planted("CFG211")
 def test_a_rate_that_is_unusual_for_its_method(gogpt: Any, recipe: Any) -> None:
     finding = warned(gogpt, recipe(train={"learning_rate": 6e-3}), "CFG211")

@@ -65,9 +65,20 @@ def saved_batch(run: Path, finding: dict[str, Any], trained: int) -> list[dict[s
 
 
 @planted("RUN601")
-def test_a_learning_rate_that_makes_the_loss_nan(gogpt: Any, recipe: Any, tmp_path: Path, updates: list[int]) -> None:
-    """Others print 0.0, go on to the end and save a model of NaN (SILENT_FAILURES, row b)."""
-    made = recipe(train={"learning_rate": 1e20, **STEPS}, checks={"allow": ["CFG211"]})
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_learning_rate_of_1e20(gogpt: Any, recipe: Any, updates: list[int], method: str) -> None:
+    """Others print 0.0 from step 3 on, go on to the end and save a model of NaN (SILENT_FAILURES, row b)."""
+    made = recipe(train={"learning_rate": 1e20, **STEPS}, method={"kind": method}, checks={"allow": ["CFG211"]})
+    _, metrics = stopped(gogpt, made, "RUN601")
+    assert 6.0 < metrics[0]["loss"] < 6.1
+    assert metrics[-1]["step"] <= 2
+    assert updates == [1]  # nothing was updated after it
+
+
+@planted("RUN601")
+def test_a_loss_that_becomes_nan(gogpt: Any, recipe: Any, tmp_path: Path, updates: list[int]) -> None:
+    """The update is a finite one, and large enough that attention overflows in the next step."""
+    made = recipe(train={"learning_rate": 1e16, **STEPS}, method={"alpha": 1e10}, checks={"allow": ["CFG211"]})
     finding, metrics = stopped(gogpt, made, "RUN601")
     assert finding["evidence"]["what"] == "loss"
     assert [m["step"] for m in metrics] == [1, 2]
@@ -109,7 +120,8 @@ def test_a_gradient_that_overflows_under_a_finite_loss(gogpt: Any, recipe: Any, 
 @planted("RUN601")
 def test_every_line_of_a_stopped_run_is_json(gogpt: Any, recipe: Any, tmp_path: Path) -> None:
     """NaN is no JSON: a strict reader must take every document of the run."""
-    stopped(gogpt, recipe(train={"learning_rate": 1e20, **STEPS}, checks={"allow": ["CFG211"]}), "RUN601")
+    made = recipe(train={"learning_rate": 1e16, **STEPS}, method={"alpha": 1e10}, checks={"allow": ["CFG211"]})
+    stopped(gogpt, made, "RUN601")
 
     def refuse(constant: str) -> None:
         raise AssertionError(constant)

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 from gogpt.checks.config.batch_not_divisible import CHECK as CFG212
+from gogpt.checks.config.evaluation_missing import CHECK as CFG214
 from gogpt.checks.config.learning_rate_never_moves import CHECK as CFG213
 from gogpt.checks.config.learning_rate_out_of_range import CHECK as CFG211
 from gogpt.checks.config.warmup_too_long import CHECK as CFG210
@@ -38,7 +39,7 @@ __all__ = ["CHECKS", "PAGES", "PREFLIGHT", "check_named", "codes", "page_of"]
 
 CHECKS: tuple[Check, ...] = (
     ENV101,
-    CFG210, CFG211, CFG212, CFG213,
+    CFG210, CFG211, CFG212, CFG213, CFG214,
     DAT310, DAT311,
     TOK401, TOK402, TOK403, TOK404, TOK405, TOK406, TOK407,
     MOD501, MOD502, MOD503, MOD504, MOD505,

@@ -731,6 +731,6 @@ train:
         example="""EXP704 runs/a/final: the adapter does not fit the base: size mismatch for q_proj.lora_A.default.weight
   fix:      name the base that it was trained on (--base)
 
-gogpt merge runs/a --base models/base""",
+gogpt merge runs/a -o models/merged --base models/base""",
     ),
 }

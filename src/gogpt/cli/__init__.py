@@ -67,3 +67,17 @@ def run(arguments: Sequence[str]) -> int:
         # The reader (head, less) has gone; that is no mistake.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as problem:
+        return _bug(problem)
+
+
+def _bug(problem: Exception) -> int:
+    """Something that no user's mistake should reach: say so in a line, and keep the traceback for the report."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="gogpt-", suffix=".log", delete=False, encoding="utf-8") as log:
+        log.write("".join(traceback.format_exception(problem)))
+    typer.echo(f"gogpt: unexpected {type(problem).__name__}: {problem}\n  This is a mistake of GoGPT's, or of an engine's that it should "
+               f"have caught.\n  Please open an issue with {log.name}", err=True)
+    return 70

@@ -15,15 +15,16 @@ def command(
     system: Annotated[str | None, typer.Option("--system", help="A system message.", show_default=False)] = None,
     template: Annotated[str, typer.Option("--template", help="auto: the one saved with the model.")] = "auto",
     base: Annotated[str | None, typer.Option("--base", help="The adapter's base model.", show_default=False)] = None,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1)] = 512,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")] = 512,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 takes the likeliest token.")] = 0.0,
-    top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0)] = 1.0,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="Nucleus sampling; with a temperature.")] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the sampling.")] = 0,
     lang: Lang = "auto",
     quiet: Quiet = False,
 ) -> int:
-    """Talk with a model: streamed, several turns, stopped by its stop token.
+    """Talk with a model.
 
+    Answers are streamed and stop at the model's stop token; turns are remembered.
     /new begins anew, /quit (or Ctrl-D) ends. Lines can be piped in.
     """
     from gogpt.chat import Chat

@@ -20,7 +20,7 @@ def command(
     lang: Lang = "auto",
     quiet: Quiet = False,
 ) -> int:
-    """Run the preflight alone: findings with their evidence and fix.
+    """Run the preflight alone: findings and fixes.
 
     Exit code 1 when a finding is an error that the recipe does not allow by name.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import locale
 import os
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 Format = Annotated[Literal["text", "json"], typer.Option("--format", envvar="GOGPT_FORMAT", help="json: one document on stdout.")]
 Lang = Annotated[Literal["auto", "en", "zh"], typer.Option("--lang", envvar="GOGPT_LANG", help="auto: by the locale.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", envvar="GOGPT_QUIET", help="Nothing on stderr but errors.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False,
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", show_default=False,
                                                        help="Settings that override the recipe's.")]
 
 LABELS = {
@@ -36,11 +37,9 @@ def pick_lang(lang: str) -> str:
     if lang in ("en", "zh"):
         return lang
     names = [os.environ.get(k, "") for k in ("LC_ALL", "LC_MESSAGES", "LANG", "LANGUAGE")]
-    try:
+    with contextlib.suppress(ValueError):
         names.append(locale.getlocale()[0] or "")
-    except ValueError:
-        pass
-    return "zh" if any(n.lower().startswith("zh") for n in names if n)  else "en"
+    return "zh" if any(n.lower().startswith("zh") for n in names if n) else "en"
 
 
 def language(arguments: Sequence[str]) -> str:
@@ -86,10 +85,8 @@ def fail(problem: GogptError, lang: str) -> None:
     head.append(f" {problem.where}: " if problem.where else ": ", style="bold")
     message = problem.message
     if lang == "zh":
-        try:
+        with contextlib.suppress(GogptError):
             message = f"{page_of(problem.code).title.zh}（{problem.message}）"
-        except GogptError:
-            pass
     head.append(message)
     console = err()
     console.print(head)
@@ -132,7 +129,12 @@ def print_findings(findings: Iterable[Finding], lang: str, console: Console, *, 
 
 
 def print_verdict(verdict: Verdict, lang: str, console: Console) -> None:
+    """The findings, and how many checks ran."""
     print_findings(verdict.findings, lang, console, allowed=verdict.allowed)
+    print_counts(verdict, lang, console)
+
+
+def print_counts(verdict: Verdict, lang: str, console: Console) -> None:
     n = len(verdict.findings)
     if lang == "zh":
         console.print(f"{len(verdict.checked)} 项检查，{n} 个发现" if n else f"{len(verdict.checked)} 项检查，没有发现问题")

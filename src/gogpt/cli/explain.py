@@ -14,7 +14,10 @@ def command(
     output_format: Format = "text",
     lang: Lang = "auto",
 ) -> int:
-    """Print the page of a check or an error: what, why, how to fix, example."""
+    """Print the page of a check or an error.
+
+    What it checks, why it matters, how to fix it, an example.
+    """
     from gogpt.checks import page_of
     from gogpt.checks.markdown import page_markdown
 

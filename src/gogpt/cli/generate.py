@@ -16,23 +16,24 @@ if TYPE_CHECKING:
 
 def command(
     model: Annotated[str, typer.Argument(metavar="RUN-or-MODEL", help="A run folder, an adapter, a model folder or a hub id.")],
-    prompt: Annotated[str | None, typer.Argument(help="The user's message.", show_default=False)] = None,
+    prompt: Annotated[str | None, typer.Argument(metavar="PROMPT", help="The user's message.", show_default=False)] = None,
     file: Annotated[str | None, typer.Option("--file", "-f", help="Prompts: one a line (.txt), or .jsonl with prompt or messages.", show_default=False)] = None,
     system: Annotated[str | None, typer.Option("--system", help="A system message.", show_default=False)] = None,
     template: Annotated[str, typer.Option("--template", help="auto: the one saved with the model.")] = "auto",
     base: Annotated[str | None, typer.Option("--base", help="The adapter's base model.", show_default=False)] = None,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1)] = 256,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")] = 256,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 takes the likeliest token.")] = 0.0,
-    top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0)] = 1.0,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 8,
+    top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="Nucleus sampling; with a temperature.")] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the sampling.")] = 0,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Prompts answered at once.")] = 8,
     output_format: Format = "text",
     lang: Lang = "auto",
     quiet: Quiet = False,
 ) -> int:
-    """Answer one prompt, or a file of prompts (batched); answers go to stdout in order.
+    """Answer one prompt, or a file of prompts.
 
-    With --format json, or a .jsonl file of several prompts, one JSON object is printed for each.
+    Answers go to stdout in order. A .jsonl file of prompts gives one JSON object a line; --format json
+    one document: an object for a PROMPT, a list for a file.
     """
     conversations = _conversations(prompt, file, system)
     from gogpt.generate import Sampling, answer, load_speaker

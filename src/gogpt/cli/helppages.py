@@ -58,7 +58,7 @@ FOLDER = {
 }
 
 DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
-    "plan": ("`gogpt plan --format json`, and `plan.json` of a run.", {
+    "plan": ("`gogpt plan RECIPE --format json`, and `plan.json` of a run.", {
         "steps, epochs, rows, examples": "optimizer steps; passes over the rows; rows and examples of one pass",
         "batch_size, micro_batch_size, accumulation, world_size": "rows of one step = micro-batch x accumulation x processes",
         "learning_rate, min_lr_ratio, schedule, warmup_steps": "the peak, the end of the decay as a share of it, its form, its warm-up",
@@ -68,14 +68,14 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "memory": "estimated bytes of a step's peak: `total` = `weights` + `gradients` + `optimizer` + `activations`",
         "seconds": "estimated from timed micro-batches; null where nothing was timed",
     }),
-    "show": ("`gogpt show --format json`. Several training sequences from one row: the first one's document, and all of them in `examples`.", {
+    "show": ("`gogpt show FILE:ROW --format json`. Several training sequences from one row: the first one's document, and all of them in `examples`.", {
         "origin": '`{"path", "row"}`',
         "schema, messages": "the schema that read the row; the messages it gave, as OpenAI writes them (`tools` beside them where there are any)",
         "template, segments": '`[{"text", "train"}, ...]`; joined, the texts are what inference would see',
         "input_ids, labels": "token ids; the same, with -100 where nothing is trained. Labels are not shifted",
         "tokens, pieces": "the tokenizer's name of each token; its readable text",
     }),
-    "check": ("`gogpt check --format json`, `gogpt train --dry-run --format json`, and `findings.json` of a run.", {
+    "check": ("`gogpt check RECIPE --format json`, `gogpt train RECIPE --dry-run --format json`, and `findings.json` of a run.", {
         "object": '`{"path", "kind"}`',
         "findings": "errors first; each as below",
         "checked": "codes of the checks that ran",
@@ -118,19 +118,19 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "allowed, error": "codes that the recipe allows; the message that ended the run, or null",
         "stopped_early": "only of a finished run: early stopping ended it",
     }),
-    "trained": ("`gogpt train --format json`, when the run is finished.", {
+    "trained": ("`gogpt train RECIPE --format json`, when the run is finished.", {
         "run, model, report": "paths of the run folder, of `final/` and of `report.html`",
         "steps, stopped_early": "steps done; whether early stopping ended it",
         "findings": "of the preflight and of the run",
     }),
-    "merged": ("`gogpt merge --format json`: the check document, and:", {
+    "merged": ("`gogpt merge RUN -o OUT --format json`: the check document, and:", {
         "facts": "largest differences of logits: merged against base + adapter, loaded back from disk, and base + adapter against base",
         "output": "the new folder; null where the proof failed and nothing was written",
     }),
-    "answer": ("`gogpt generate --format json`; with `--file`, a list of them.", {
+    "answer": ("`gogpt generate RUN PROMPT --format json`; with `--file`, a list of them.", {
         "messages, answer": "the conversation asked; the answer, without its stop token",
     }),
-    "rendered": ("`gogpt template render --format json`; one line for each conversation of a .jsonl file.", {
+    "rendered": ("`gogpt template render NAME CONVERSATION.json --format json`; one line for each conversation of a .jsonl file.", {
         "text": "exactly the training text (what is printed without `--format`, with no newline added)",
         "generation": "what inference would send before the last answer (`--generation`)",
         "segments": '`[["text", trained], ...]` (`--segments`)',

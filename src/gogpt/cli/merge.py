@@ -14,14 +14,15 @@ def command(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or an adapter's folder.")],
     output: Annotated[str, typer.Option("--output", "-o", help="The new model folder.")],
     base: Annotated[str | None, typer.Option("--base", help="The base model, if not the one that the adapter names.", show_default=False)] = None,
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option("--dtype")] = "float32",
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option("--dtype", help="Of the merged weights.")] = "float32",
     output_format: Format = "text",
     lang: Lang = "auto",
     quiet: Quiet = False,
 ) -> int:
-    """Merge an adapter into its base, and prove it: merged = base + adapter, and different from the base.
+    """Merge an adapter into its base, and prove it.
 
-    Exit code 1, and nothing written, when the proof fails.
+    Proven: the logits of the merged model, loaded back from disk, are those of base + adapter, and not
+    those of the base. Exit code 1, and nothing written, when the proof fails.
     """
     from gogpt.cli.check import document
     from gogpt.export import merge

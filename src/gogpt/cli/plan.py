@@ -28,14 +28,17 @@ if TYPE_CHECKING:
 
 
 def command(
-    recipe: Annotated[str, typer.Argument(help="The recipe (YAML).")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe (YAML).")],
     overrides: Overrides = None,
     probe: Annotated[bool, typer.Option("--probe/--no-probe", help="Time a few real micro-batches for the time estimate.")] = True,
     output_format: Format = "text",
     lang: Lang = "auto",
     quiet: Quiet = False,
 ) -> int:
-    """Show what will happen: steps, tokens, learning rates, memory, time. Writes nothing."""
+    """Show what will happen; write nothing.
+
+    Steps, tokens, learning rates (drawn), memory, time.
+    """
     from gogpt.cli.observer import TerminalObserver
     from gogpt.config import load_recipe
     from gogpt.preflight import preflight

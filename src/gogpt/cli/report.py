@@ -14,7 +14,7 @@ def command(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
     lang: Lang = "auto",
 ) -> int:
-    """Write report.html of a run folder anew, and print its path."""
+    """Write report.html of a run folder anew."""
     from gogpt.errors import GogptError
     from gogpt.report import write_report
 

@@ -25,7 +25,10 @@ def command(
     output_format: Format = "text",
     lang: Lang = "auto",
 ) -> int:
-    """Show one row at every stage: origin, schema, messages, text, and tokens with the trained ones painted."""
+    """Show one row at every stage.
+
+    Origin, schema, messages, text, and tokens with the trained ones painted.
+    """
     from gogpt.config import DataConfig, ModelConfig, SourceConfig, load_recipe
     from gogpt.data.sources import find_files, is_hub_id
     from gogpt.errors import GogptError

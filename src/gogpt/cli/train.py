@@ -15,14 +15,14 @@ from gogpt.cli.console import (
     Quiet,
     err,
     pick_lang,
+    print_counts,
     print_findings,
-    print_verdict,
     put_json,
 )
 
 
 def command(
-    recipe: Annotated[str | None, typer.Argument(help="The recipe (YAML).", show_default=False)] = None,
+    recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="The recipe (YAML).", show_default=False)] = None,
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the preflight.")] = False,
     resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with a run from its last checkpoint.", show_default=False)] = None,
@@ -36,6 +36,7 @@ def command(
     The run folder holds the model (final/), its adapter or weights, and report.html. Ctrl-C saves a
     checkpoint first and says how to go on.
     """
+    from gogpt.cli.check import document
     from gogpt.cli.observer import TerminalObserver
     from gogpt.config import load_recipe
     from gogpt.errors import GogptError
@@ -57,17 +58,23 @@ def command(
         with TerminalObserver(console, spoken, quiet=quiet) as watching:
             watching.stage("reading data")
             before = preflight(config, progress=watching.reading)
-            watching.planned(before)
+            if output_format != "json":
+                watching.planned(before)
         if output_format == "json":
-            from gogpt.cli.check import document
-
             put_json(document(config.output, "recipe", before.verdict, spoken))
-        elif not quiet:
-            print_verdict(before.verdict, spoken, console)
+        elif quiet:
+            print_findings(before.verdict.refusals, spoken, console)
+        else:
+            print_counts(before.verdict, spoken, console)
         return 1 if before.verdict.refusals else 0
 
+    from gogpt.runfolder import RunFolder, read_json
+
+    if resume is not None and read_json(RunFolder(Path(resume)).status).get("status") == "finished":
+        if not quiet:
+            console.print(f"the run is finished; there is nothing to go on with: {resume}/final", markup=False)
+        return 0
     from gogpt import train as recipes
-    from gogpt.runfolder import RunFolder
 
     if resume is not None:
         stored = recipes.load_run_recipe(RunFolder(Path(resume)))
@@ -83,6 +90,8 @@ def command(
     except recipes.Refused as refused:
         if quiet:
             print_findings(refused.verdict.refusals, spoken, console)
+        if output_format == "json":
+            put_json(document(config.output, "recipe", refused.verdict, spoken))
         raise
     except recipes.Interrupted as stop:
         console.print(f"interrupted at step {stop.step}; everything is saved. Go on with:\n"

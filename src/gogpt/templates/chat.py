@@ -13,11 +13,11 @@ those marks, since most templates have none:
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from os.path import commonprefix
 from typing import Any
 
 from gogpt.errors import GogptError, RowError
@@ -110,7 +110,7 @@ class ChatTemplate:
                 continue
             prompt = self._text(messages[:i], tools, prompt=True)
             upto = whole if i == len(messages) - 1 else self._text(messages[: i + 1], tools, prompt=False)
-            shared = len(commonprefix([upto, whole]))
+            shared = _shared(upto, whole)
             end, _ = self._last_stop(whole[:shared], len(prompt))
             stable = whole.startswith(prompt) and shared >= len(prompt) and (end >= 0 or shared == len(upto))
             if not stable:
@@ -128,7 +128,7 @@ class ChatTemplate:
             prompt = self._text(messages[:i], tools, prompt=True)
             whole = self._text(messages[: i + 1], tools, prompt=False)
             if not whole.startswith(prompt):
-                at = len(commonprefix([prompt, whole]))
+                at = _shared(prompt, whole)
                 raise RowError("prompt_not_prefix", f"the generation prompt of message {i + 1} is no prefix of "
                                f"the rendering with its answer: they part at character {at}")
             end, _ = self._last_stop(whole, len(prompt))
@@ -141,6 +141,13 @@ class ChatTemplate:
 
     def jinja(self) -> str:
         return self.source
+
+
+def _shared(a: str, b: str) -> int:
+    """Number of characters that both begin with."""
+    if a == b[: len(a)]:
+        return len(a)
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _split(text: str, spans: Sequence[tuple[int, int]]) -> Rendering:
@@ -162,10 +169,8 @@ def _for_jinja(message: Message) -> dict[str, Any]:
         function = call.get("function", call)
         # OpenAI's API writes arguments as a JSON string; chat templates want the object.
         if isinstance(function.get("arguments"), str):
-            try:
+            with contextlib.suppress(ValueError):
                 function["arguments"] = json.loads(function["arguments"])
-            except ValueError:
-                pass
         calls.append(call)
     if calls:
         out["tool_calls"] = calls

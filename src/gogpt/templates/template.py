@@ -3,6 +3,7 @@ exported as a Jinja chat template that renders the same bytes elsewhere (transfo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -201,9 +202,9 @@ class DeclaredTemplate:
 
     def _user(self, message: Message, prefix: str) -> str:
         if message.input is not None and self.user_with_input is not None:
-            filled = self.user_with_input.replace("{content}", "\0")
-            filled = filled.replace("{input}", self._strip("user", message.input))
-            return filled.replace("\0", self._strip("user", prefix + message.instruction))
+            before, between, after = re.split(r"\{content\}|\{input\}", self.user_with_input)
+            instruction = self._strip("user", prefix + message.instruction)
+            return before + instruction + between + self._strip("user", message.input) + after
         return self.user.replace("{content}", self._strip("user", prefix + message.content))
 
     def render(self, conversation: Conversation, train_on: str = "assistant") -> tuple[Rendering, ...]:

@@ -34,7 +34,8 @@ def run(facts: Facts) -> Iterator[Finding]:
     if plan.steps == 0:
         if facts.data is not None and facts.data.examples == 0:
             return  # no example is left: what took them away is told by the checks of the data
-        yield Finding(code="CFG213", severity=Severity.ERROR, message=NO_STEP, evidence=evidence, fix=FIX_NO_STEP)
+        yield Finding(code="CFG213", severity=Severity.ERROR, message=NO_STEP, evidence=evidence, fix=FIX_NO_STEP,
+                      allowable=False)
     elif plan.steps == 1 and plan.warmup_steps > 0:
         yield Finding(code="CFG213", severity=Severity.ERROR, message=ONE_STEP, evidence=evidence, fix=FIX_ONE_STEP)
 

@@ -13,6 +13,9 @@ from gogpt.findings import Check, Finding, Page, Severity, Stage, Text
 LIMIT = 0.02
 """Above this nothing trains with Adam; 0.05 gave NaN in hiyouga/LLaMA-Factory#2810."""
 
+LARGEST_FLOAT32 = 3.4e38
+"""A rate beyond it is infinity to the optimizer: allowing it by name does not help."""
+
 USUAL = {"full": 1e-3, "freeze": 1e-3, "lora": 5e-3, "qlora": 5e-3}
 """Above this a learning rate is unusual for the method."""
 
@@ -42,9 +45,10 @@ def run(facts: Facts) -> Iterator[Finding]:
     rate, usual = plan.learning_rate, USUAL.get(plan.method, LIMIT)
     evidence = {"learning_rate": to_json(rate), "method": plan.method, "suggested": SUGGESTED.get(plan.method, "2e-4")}
     if not math.isfinite(rate) or rate <= 0:
-        yield Finding(code="CFG211", severity=Severity.ERROR, message=NOT_POSITIVE, evidence=evidence, fix=FIX)
+        yield Finding(code="CFG211", severity=Severity.ERROR, message=NOT_POSITIVE, evidence=evidence, fix=FIX, allowable=False)
     elif rate > LIMIT:
-        yield Finding(code="CFG211", severity=Severity.ERROR, message=TOO_HIGH, evidence={**evidence, "limit": LIMIT}, fix=FIX)
+        yield Finding(code="CFG211", severity=Severity.ERROR, message=TOO_HIGH, evidence={**evidence, "limit": LIMIT}, fix=FIX,
+                      allowable=rate < LARGEST_FLOAT32)
     elif rate > usual:
         yield Finding(code="CFG211", severity=Severity.WARNING, message=UNUSUAL, evidence={**evidence, "limit": usual}, fix=FIX)
 

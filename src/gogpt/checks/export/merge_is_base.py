@@ -15,8 +15,8 @@ MESSAGE = Text(
     zh="适配器没有任何作用：“基座 + 适配器”与基座的 logits 最多相差 {effect}（容差 {tolerance}，探针 {probe_tokens} 个 token）",
 )
 FIX = Text(
-    en="see that the adapter was trained (lora_B not all 0) and that its keys fit {base}",
-    zh="确认适配器确实训练过（lora_B 不全为 0），且其键名与 {base} 匹配",
+    en="see that the adapter was trained (lora_B not all 0) and that its keys fit {base}; a weakly trained one needs --dtype float32",
+    zh="确认适配器确实训练过（lora_B 不全为 0），且其键名与 {base} 匹配；训练较弱的适配器需要 --dtype float32",
 )
 
 

@@ -29,7 +29,7 @@ def run(facts: Facts) -> Iterator[Finding]:
         "highest_id": model.tokenizer_size - 1, "missing": model.tokenizer_size - model.embedding_rows,
         "vocab_size": model.vocab_size,
     }
-    yield Finding(code="MOD501", severity=Severity.ERROR, message=MESSAGE, evidence=evidence, fix=FIX, where=model.path)
+    yield Finding(code="MOD501", severity=Severity.ERROR, message=MESSAGE, evidence=evidence, fix=FIX, where=model.path, allowable=False)
 
 
 CHECK = Check(

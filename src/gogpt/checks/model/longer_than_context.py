@@ -24,7 +24,10 @@ def run(facts: Facts) -> Iterator[Finding]:
     positions = model.max_position_embeddings
     if positions is not None and plan.max_length > positions and data.longest > positions:
         evidence = {"longest": data.longest, "max_length": plan.max_length, "positions": positions, "model_type": model.model_type}
-        yield Finding(code="MOD504", severity=Severity.WARNING, message=MESSAGE, evidence=evidence, fix=FIX)
+        # A table of learned positions ends there (an IndexError); rotary ones go on, beyond what was trained.
+        ends = model.learned_positions
+        yield Finding(code="MOD504", severity=Severity.ERROR if ends else Severity.WARNING, message=MESSAGE, evidence=evidence, fix=FIX,
+                      allowable=not ends)
 
 
 LONG = replace(PLAN, max_length=8192)
@@ -34,15 +37,16 @@ CHECK = Check(
     code="MOD504",
     name="longer_than_context",
     stage=Stage.MODEL,
-    severity=Severity.WARNING,
+    severity=Severity.ERROR,
     needs=("plan", "data", "model"),
     run=run,
     page=Page(
         title=Text(en="examples are longer than the model's context", zh="样本长度超过模型上下文"),
         what=Text(
             en="Whether the longest example has more tokens than max_position_embeddings of the model's config.json, and "
-            "data.max_length lets it through.",
-            zh="检查最长样本的 token 数是否超过模型 config.json 的 max_position_embeddings，且 data.max_length 允许其通过。",
+            "data.max_length lets it through: an error where positions are a table of learned rows, which ends there; a warning "
+            "where they are rotary.",
+            zh="检查最长样本的 token 数是否超过模型 config.json 的 max_position_embeddings，且 data.max_length 允许其通过：位置是可学习的表时报错（表到此为止），旋转位置时警告。",
         ),
         why=Text(
             en="With learned positions (GPT-2) the first such example is an index error. With rotary positions it trains, at "
@@ -63,7 +67,10 @@ data:
   max_length: 2048
   overlong: split""",
     ),
-    fires=(Facts(plan=LONG, data=replace(DATA, longest=5210), model=SMALL),),
+    fires=(
+        Facts(plan=LONG, data=replace(DATA, longest=5210), model=SMALL),
+        Facts(plan=LONG, data=replace(DATA, longest=5210), model=replace(SMALL, model_type="gpt2", learned_positions=True)),
+    ),
     silent=(
         Facts(plan=PLAN, data=DATA, model=MODEL),
         Facts(plan=LONG, data=DATA, model=SMALL),

@@ -23,6 +23,15 @@ FAR = Text(
     zh="从 {modules} 中选择，或设 method.targets: all-linear",
 )
 
+NO_TARGETS = Text(
+    en="method.targets is empty: LoRA adapts no module",
+    zh="method.targets 为空：LoRA 不适配任何模块",
+)
+UNSAVED = Text(
+    en="method.modules_to_save {missing}: no module of this {model_type} model has that name",
+    zh="method.modules_to_save 中的 {missing} 在该 {model_type} 模型中没有对应的模块",
+)
+
 NO_LINEAR = Text(
     en="no linear module was found in the layers of this model; choose method.kind: full",
     zh="在该模型的层中没有找到线性模块；请设 method.kind: full",
@@ -33,8 +42,19 @@ def run(facts: Facts) -> Iterator[Finding]:
     plan, model = facts.plan, facts.model
     assert plan is not None
     assert model is not None
+    if plan.method not in ("lora", "qlora"):
+        return
+    if not model.targets and model.linear_modules and model.trainable_parameters > 0:
+        yield Finding(code="MOD502", severity=Severity.ERROR, message=NO_TARGETS, evidence={"modules": ", ".join(model.linear_modules)},
+                      fix=FAR, allowable=False)
+    unsaved = [name for name, count in model.saved_modules.items() if count == 0]
+    if unsaved:
+        near = [n for name in unsaved for n in difflib.get_close_matches(name, model.modules, n=1)]
+        seen: dict[str, object] = {"missing": ", ".join(unsaved), "saved_modules": dict(model.saved_modules), "near": ", ".join(dict.fromkeys(near)),
+                    "modules": ", ".join(model.modules), "model_type": model.model_type}
+        yield Finding(code="MOD502", severity=Severity.ERROR, message=UNSAVED, evidence=seen, fix=NEAR if near else FAR)
     missing = [target for target, count in model.targets.items() if count == 0]
-    if plan.method not in ("lora", "qlora") or not missing:
+    if not missing:
         return
     near = [n for target in missing for n in difflib.get_close_matches(target, model.linear_modules, n=1)]
     evidence = {
@@ -56,8 +76,9 @@ CHECK = Check(
     page=Page(
         title=Text(en="LoRA targets name no module", zh="LoRA 目标不对应任何模块"),
         what=Text(
-            en="For lora and qlora: whether each entry of method.targets names at least one linear module of the model.",
-            zh="对 lora 和 qlora：检查 method.targets 的每一项是否至少对应模型的一个线性模块。",
+            en="For lora and qlora: whether each entry of method.targets names at least one linear module of the model, and each of "
+            "method.modules_to_save a module.",
+            zh="对 lora 和 qlora：检查 method.targets 的每一项是否至少对应模型的一个线性模块，method.modules_to_save 的每一项是否对应一个模块。",
         ),
         why=Text(
             en="Module names differ between architectures (q_proj, query_key_value, c_attn). PEFT refuses when no target "

@@ -30,7 +30,7 @@ def run(facts: Facts) -> Iterator[Finding]:
         "num_parameters": model.num_parameters, "trainable_parameters": model.trainable_parameters,
         "num_layers": model.num_layers, "targets": dict(model.targets), "method": plan.method if plan else None,
     }
-    yield Finding(code="MOD505", severity=Severity.ERROR, message=MESSAGE, evidence=evidence, fix=FIX)
+    yield Finding(code="MOD505", severity=Severity.ERROR, message=MESSAGE, evidence=evidence, fix=FIX, allowable=False)
 
 
 CHECK = Check(

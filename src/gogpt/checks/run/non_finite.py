@@ -13,6 +13,10 @@ MESSAGE = Text(
     en="{what} was not finite at step {step} (loss {loss}, gradient norm {grad_norm}, learning rate {lr})",
     zh="第 {step} 步的 {what} 不是有限数（损失 {loss}，梯度范数 {grad_norm}，学习率 {lr}）",
 )
+AFTER = Text(
+    en="the weights are damaged: lower train.learning_rate, and start again or from an earlier checkpoint",
+    zh="权重已损坏：降低 train.learning_rate，重新开始，或从更早的检查点继续",
+)
 AT_START = Text(
     en="{what} was not finite before the first step was recorded",
     zh="在记录第一步之前，{what} 就不是有限数",
@@ -38,10 +42,13 @@ def run(facts: Facts) -> Iterator[Finding]:
         "grad_norm": last.grad_norm if last else None, "lr": last.lr if last else None,
         "trained_tokens": last.trained_tokens if last else None, "saved_batch": seen.saved_batch,
     })
-    fix = SAVED if seen.saved_batch else FIX
+    fix = SAVED if seen.saved_batch else AFTER if seen.non_finite in DAMAGED else FIX
     message = MESSAGE if last else AT_START
     yield Finding(code="RUN601", severity=Severity.ERROR, message=message, evidence=evidence, fix=fix, where=seen.saved_batch)
 
+
+DAMAGED = ("update_norm", "evaluation loss")
+"""Seen after the update: the weights are damaged already."""
 
 CHECK = Check(
     code="RUN601",
@@ -81,6 +88,8 @@ train:
                           last=replace(STEP, step=41, loss=float("nan"), grad_norm=float("nan"), lr=5e-2))),
         Facts(run=replace(RUN, non_finite="grad_norm", last=replace(STEP, grad_norm=float("inf")))),
         Facts(run=replace(RUN, non_finite="loss", last=None, planned_lr=None)),
+        Facts(run=replace(RUN, non_finite="update_norm", last=replace(STEP, update_norm=float("inf")))),
+        Facts(run=replace(RUN, non_finite="evaluation loss")),
     ),
     silent=(Facts(run=RUN), Facts(run=replace(RUN, last=None, planned_lr=None))),
 )

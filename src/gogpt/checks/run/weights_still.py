@@ -12,6 +12,17 @@ from gogpt.findings import Check, Finding, Page, Severity, Stage, Text
 LIMIT = 3
 """Steps in a row. One may be an overflow that fp16 skips; three are none."""
 
+SKIPPED_LIMIT = 20
+"""fp16 steps skipped in a row. The loss scale starts at 65,536 and halves with each: after 16 it is 1."""
+
+SKIPPED = Text(
+    en="the fp16 loss scaler skipped the last {skipped_steps} steps in a row: nothing is learned",
+    zh="fp16 损失缩放器已连续跳过最近 {skipped_steps} 步：什么也没有学到",
+)
+FIX_SKIPPED = Text(
+    en="train.precision: bf16 or fp32; this model overflows in fp16",
+    zh="设为 train.precision: bf16 或 fp32；该模型在 fp16 下溢出",
+)
 MESSAGE = Text(
     en="no trainable weight moved in the last {still_steps} steps (up to step {step}; learning rate {lr}, gradient norm {grad_norm})",
     zh="最近 {still_steps} 步没有任何可训练权重发生变化（至第 {step} 步；学习率 {lr}，梯度范数 {grad_norm}）",
@@ -29,6 +40,10 @@ FIX = Text(
 def run(facts: Facts) -> Iterator[Finding]:
     seen = facts.run
     assert seen is not None
+    if seen.skipped_steps >= SKIPPED_LIMIT:
+        evidence = {"skipped_steps": seen.skipped_steps, "limit": SKIPPED_LIMIT, "step": seen.last.step if seen.last else None}
+        yield Finding(code="RUN604", severity=Severity.ERROR, message=SKIPPED, evidence=evidence, fix=FIX_SKIPPED)
+        return
     if seen.still_steps < LIMIT:
         return
     last = seen.last
