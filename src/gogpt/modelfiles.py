@@ -49,6 +49,8 @@ def _find_model(model: ModelConfig, *, weights: bool) -> Path:
             raise GogptError("MOD500", "the folder holds no config.json", where=model.path,
                              got=", ".join(sorted(p.name for p in path.glob("*"))[:8]) or "an empty folder",
                              expected="a model in Hugging Face format", fix=_nested_hint(path))
+        if weights:
+            check_weights(path)
         return path
     if path.exists() or path.is_absolute() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", model.path):
         near = _near_folder(path)
@@ -180,6 +182,14 @@ def weights_fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def check_weights(folder: Path) -> None:
+    """Whether a local model has weights, and every safetensors file of them is whole. Raises GogptError MOD500."""
+    if not Checkpoint(folder).tensors and not any(p for kind in WEIGHTS for p in folder.glob(kind)):
+        raise GogptError("MOD500", "the folder holds no weights", where=str(folder),
+                         got=", ".join(sorted(p.name for p in folder.glob("*"))[:8]), expected=" or ".join(WEIGHTS),
+                         fix="download the model again, with its weights")
+
+
 def match_targets(targets: str | tuple[str, ...], modules: Mapping[str, Any]) -> dict[str, list[str]]:
     """Which modules each LoRA target names, by PEFT's rules: ``all-linear``; a list matches whole names or
     their ends; another string is a regular expression over the whole name."""
@@ -242,10 +252,8 @@ def packing_unsafe(checkpoint: Checkpoint, max_length: int) -> str | None:
 def model_facts(config: RunConfig, folder: Path, tokenizer: Tokenizer) -> ModelFacts:
     """Facts of the base model under a recipe's method. Raises GogptError MOD500."""
     checkpoint = Checkpoint(folder)
-    if Path(config.model.path).is_dir() and not any(p for kind in WEIGHTS for p in folder.glob(kind)):
-        raise GogptError("MOD500", "the folder holds no weights", where=config.model.path,
-                         got=", ".join(sorted(p.name for p in folder.glob("*"))[:8]), expected=" or ".join(WEIGHTS),
-                         fix="download the model again, with its weights")
+    if Path(config.model.path).is_dir():
+        check_weights(folder)
     modules = checkpoint.linear_modules()
     matched = match_targets(config.method.targets, modules) if config.method.kind in ("lora", "qlora") else {}
     embeddings = [shape[0] for name, (shape, _) in checkpoint.tensors.items()

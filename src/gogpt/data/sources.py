@@ -102,6 +102,9 @@ def is_hub_id(spec: str) -> bool:
                                            and _suffix(Path(spec)) not in (*ROW_FILES, *TEXT_FILES))
 
 
+FETCH = "a file that was not copied or written whole looks like this: fetch it again"
+
+
 # -- one file --------------------------------------------------------------------------------------
 
 
@@ -126,8 +129,8 @@ def read_rows(path: Path, *, notes: dict[str, int] | None = None) -> Iterator[Ro
             yield from _text_rows(stream, path, shown, notes if notes is not None else {})
     except (OSError, EOFError, zlib.error) as problem:
         raise GogptError("DAT303", f"the file cannot be read: {problem}", where=shown,
-                         fix="a compressed file that ends early was not copied whole: fetch it again"
-                         if isinstance(problem, (EOFError, zlib.error)) else None) from problem
+                         fix=FETCH if isinstance(problem, (EOFError, zlib.error)) or problem.errno is None
+                         else "check that it is there and that you may read it") from problem
 
 
 def _text_rows(stream: io.BufferedReader, path: Path, shown: str, notes: dict[str, int]) -> Iterator[Row]:
@@ -343,7 +346,7 @@ def _parquet(path: Path, shown: str) -> Iterator[Row]:
                 number += 1
                 yield row, Origin(path=shown, row=number)
     except Exception as problem:  # pyarrow's own classes; the file is what is wrong
-        raise GogptError("DAT303", f"not readable as Parquet: {problem}", where=shown) from problem
+        raise GogptError("DAT303", f"not readable as Parquet: {problem}", where=shown, fix=FETCH) from problem
     if not number:
         raise GogptError("DAT304", "the file has no rows", where=shown, expected="at least one row")
 
@@ -366,7 +369,7 @@ def _arrow(path: Path, shown: str) -> Iterator[Row]:
                     number += 1
                     yield row, Origin(path=shown, row=number)
     except Exception as problem:
-        raise GogptError("DAT303", f"not readable as Arrow: {problem}", where=shown) from problem
+        raise GogptError("DAT303", f"not readable as Arrow: {problem}", where=shown, fix=FETCH) from problem
     if not number:
         raise GogptError("DAT304", "the file has no rows", where=shown, expected="at least one row")
 

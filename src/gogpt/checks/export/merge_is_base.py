@@ -59,7 +59,7 @@ CHECK = Check(
             zh="查看训练报告：权重是否变化（RUN604）、损失是否下降？合并到训练该适配器的基座，并检查 adapter_model.safetensors 中 lora_B 的形状和数值。",
         ),
         example="""error EXP702 runs/a/final: the adapter changes nothing: base + adapter differs from the base by at most 0.0 in its logits (tolerance 0.001, 192 probe tokens)
-  fix: see that the adapter was trained (lora_B not all 0) and that its keys fit models/base
+  fix: see that the adapter was trained (lora_B not all 0) and that its keys fit models/base; a weakly trained one needs --dtype float32
 
 train:
   learning_rate: 2e-4
