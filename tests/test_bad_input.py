@@ -22,13 +22,17 @@ import zstandard
 
 from conftest import Ran, make_model, make_tokenizer, rows, write_jsonl
 from gogpt.checks import page_of
-from gogpt.data.ledger import Ledger
 
 READING = {"check": ("check", "-q", "--format", "json"), "train": ("train", "-q", "--format", "json"),
            "plan": ("plan", "-q", "--no-probe", "--format", "json")}
 """The commands that read a recipe."""
 
 Refused = Callable[..., Ran]
+
+
+def known(why: str) -> pytest.MarkDecorator:
+    """A mistake that is known and not corrected yet; when it is, the test says so."""
+    return pytest.mark.xfail(reason=why, strict=True)
 
 
 def tree(folder: Path) -> dict[str, int]:
@@ -130,7 +134,7 @@ def test_what_is_no_recipe(text: str, code: str, said: str, tmp_path: Path, tiny
     ("checks.allow=[TOK304]", "CFG205", "TOK403"),
 ])
 def test_a_setting_that_cannot_be(command: str, assignment: str, code: str, said: str, recipe: Callable[..., Path], refused: Refused) -> None:
-    refused(*READING[command], recipe(), assignment, code=code, said=[said], place=code not in ("TOK420", "CFG205", "DAT308"))
+    refused(*READING[command], recipe(), assignment, code=code, said=[said], place=code not in ("TOK420", "CFG205"))
 
 
 def test_unsupported_settings_are_all_named(recipe: Callable[..., Path], refused: Refused) -> None:
@@ -364,7 +368,7 @@ def test_a_file_that_cannot_be_read(what: str, recipe: Callable[..., Path], refu
     (tmp_path / name).write_bytes(data)
     path = recipe(data={"train": name})
     for command in ("check", "train"):
-        refused(*READING[command], path, code=code, said=said, place=code != "DAT308")
+        refused(*READING[command], path, code=code, said=said)
     if code != "DAT308":  # a conversion may end with no conversation; a run may not
         refused("data", "convert", "-q", "--format", "json", tmp_path / name, "-o", tmp_path / "out.jsonl", code=code, said=said)
 
@@ -810,7 +814,10 @@ def nothing_half_written(run: Path) -> None:
         json.loads(document.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(("kind", "limit"), [("full", 60_000), ("lora", 60_000), ("lora", 30_000), ("full", 200)], ids=["weights", "optimizer", "adapter", "documents"])
+@pytest.mark.parametrize(("kind", "limit"), [
+    pytest.param("full", 60_000, id="weights"), pytest.param("lora", 30_000, id="adapter"), pytest.param("full", 200, id="documents"),
+    pytest.param("lora", 60_000, id="optimizer", marks=known("runfolder.as_disk_error does not know torch's 'unexpected pos' (inline_container.cc)")),
+])
 def test_a_disk_that_is_full(kind: str, limit: int, recipe: Callable[..., Path], tmp_path: Path) -> None:
     """No file may pass a limit: what the checkpoint writes fails as on a full disk, in Python, Rust and C++ alike."""
     path = recipe(method={"kind": kind, "rank": 8}, train={"max_steps": 2, "save_every": 1})
@@ -843,5 +850,101 @@ def test_a_real_small_disk(small_disk: Path, recipe: Callable[..., Path]) -> Non
     nothing_half_written(small_disk / "run")
 
 
-def test_the_ledger_of_nothing_conserves() -> None:
-    assert Ledger().conserves
+# -- known, and not corrected yet ------------------------------------------------------------------
+
+
+@known("show.find_conversation breaks off at the first row, and names that as the last")
+def test_row_0_names_the_rows_that_there_are(refused: Refused, tmp_path: Path) -> None:
+    refused("show", f"{write_jsonl(tmp_path / 'data.jsonl', rows(5))}:0", code="DAT309", said=["expected: 1 to 5"])
+
+
+@known("cli/template._read hands content parts on as they are")
+def test_rendering_a_prompt_of_content_parts(gogpt: Callable[..., Ran], tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]}), encoding="utf-8")
+    ran = gogpt("template", "render", "chatml", path)
+    assert ran.code == 0
+    assert ran.out == "<|im_start|>user\nhi<|im_end|>\n"
+
+
+@known("cli/data: partial.unlink in the except clause raises again; and an empty or long name is not looked at")
+@pytest.mark.parametrize("name", ["data.jsonl/o.jsonl", "x" * 300, ""])
+def test_converting_to_where_nothing_can_be_written(name: str, refused: Refused, tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "data.jsonl", rows(3))
+    refused("data", "convert", "-q", data, "-o", tmp_path / name if name else "", code="ENV110", said=["cannot write"])
+
+
+@known("cli/data: the source is replaced by what is left of it")
+def test_converting_a_file_onto_itself(refused: Refused, tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "data.jsonl", [*rows(3), {"mine": "alone"}])
+    refused("data", "convert", "-q", data, "-o", data, code="RUN610")
+
+
+@known("train: --overwrite removes any folder, whether or not it is a run")
+def test_overwriting_what_is_no_run(recipe: Callable[..., Path], refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work", encoding="utf-8")
+    refused("train", "-q", recipe(output="thesis"), "--overwrite", code="RUN610")
+
+
+@known("cli/check and plan do not pass the keys of train.trainer through trainer.training_arguments")
+@pytest.mark.parametrize("words", [("check",), ("plan", "--no-probe"), ("train", "--dry-run")])
+def test_keys_of_the_trainer_are_checked_before_training(words: tuple[str, ...], recipe: Callable[..., Path], refused: Refused) -> None:
+    refused(*words, "-q", recipe(train={"trainer": {"loging_steps": 1}}), code="CFG231")
+
+
+@known("cli/train: a finished run prints no document")
+def test_resuming_a_finished_run_prints_a_document(finished: dict[str, Path], gogpt: Callable[..., Ran]) -> None:
+    ran = gogpt("train", "-q", "--format", "json", "--resume", finished["lora"])
+    assert ran.code == 0
+    assert ran.json["run"] == str(finished["lora"])
+
+
+@known("Path.exists and is_file raise ENAMETOOLONG, which cli/check, report, runfolder.is_run and generate.resolve_served do not expect")
+@pytest.mark.parametrize("words", [("check", "-q"), ("report",), ("merge", "-q", "-o", "merged"), ("generate", "-q", "--system", "x")])
+def test_a_name_that_is_too_long(words: tuple[str, ...], gogpt: Callable[..., Ran]) -> None:
+    ran = gogpt(*words, "x" * 300, *(["Hello"] if words[0] == "generate" else []))
+    assert ran.code == 2
+    assert message_of(ran)
+
+
+@known("generate: roles and contents of a file of prompts are not looked at")
+@pytest.mark.parametrize("messages", [[], [{"role": "alien", "content": "x"}], [{"role": None, "content": 5}]])
+def test_prompts_that_are_no_messages(messages: list[Any], gogpt: Callable[..., Ran], tmp_path: Path, tiny: Path) -> None:
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"messages": messages}])
+    ran = gogpt("generate", "-q", tiny, "-f", prompts, "--max-new-tokens", "2")
+    assert ran.code == 2
+    assert "prompts.jsonl:1" in message_of(ran)
+
+
+ODD_FILES = {
+    "an adapter's config that is broken": ("lora", "final/adapter_config.json", b"{", "generate.base_of"),
+    "an adapter's config of a list": ("lora", "final/adapter_config.json", b"[]", "generate.base_of"),
+    "a base that is a number": ("lora", "final/adapter_config.json", b'{"base_model_name_or_path": 5}', "generate.base_of"),
+    "an adapter of a few bytes": ("lora", "final/adapter_model.safetensors", b"abc", "adapters.load_adapter: SafetensorError"),
+    "a note of the base that is broken": ("lora", "final/gogpt_base.json", b"[", "adapters.load_adapter"),
+    "final weights of a few bytes": ("full", "final/model.safetensors", b"abc", "model.load_base: SafetensorError"),
+    "a config of wrong types": ("full", "final/config.json", b'{"model_type": "llama", "num_attention_heads": "x"}', "model.load_base: huggingface_hub's StrictDataclassError"),
+    "a chat template that is no text": ("full", "final/chat_template.jinja", b"\xff\xfe", "tokenize.Tokenizer.chat_template"),
+    "an added token without a number": ("full", "final/tokenizer_config.json", b'{"added_tokens_decoder": {"x": {"content": "y"}}}', "tokenize.Tokenizer._add_missing_tokens"),
+    "an end of text that is no number": ("full", "final/generation_config.json", b'{"eos_token_id": "x"}', "tokenize.Tokenizer.stop_texts"),
+    "an end of text below zero": ("full", "final/generation_config.json", b'{"eos_token_id": -1}', "tokenize.Tokenizer.stop_texts"),
+}
+
+
+@pytest.mark.parametrize("what", [pytest.param(what, marks=known(found[3])) for what, found in ODD_FILES.items()])
+def test_an_odd_file_in_a_finished_run(what: str, finished: dict[str, Path], gogpt: Callable[..., Ran], tmp_path: Path) -> None:
+    kind, name, data, _ = ODD_FILES[what]
+    run = Path(shutil.copytree(finished[kind], tmp_path / "copy"))
+    (run / name).write_bytes(data)
+    ran = gogpt("generate", "-q", run, "Hello", "--max-new-tokens", "1")
+    assert ran.code == 2, ran.err
+    assert message_of(ran)
+
+
+@known("export.probe_ids: a line of samples.jsonl that was cut")
+def test_merging_a_run_whose_samples_were_cut(finished: dict[str, Path], gogpt: Callable[..., Ran], tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished["lora"], tmp_path / "copy"))
+    (run / "samples.jsonl").write_text('{"input_ids": [1, 2', encoding="utf-8")
+    ran = gogpt("merge", "-q", run, "-o", tmp_path / "merged")
+    assert ran.code in (0, 2)

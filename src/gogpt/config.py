@@ -80,7 +80,7 @@ class DataConfig(_Part):
     train: Annotated[Sources, Field(min_length=1)]
     eval: Annotated[float, Field(ge=0, lt=1)] | Sources = Field(0.0, description="a fraction of the training rows held out, or sources")
     template: str = Field("auto", description="auto (the tokenizer's own), a template by name, or a .jinja file")
-    max_length: int = Field(2048, ge=2, description="tokens of an example, and of a packed row")
+    max_length: int = Field(2048, ge=2, lt=2**31, description="tokens of an example, and of a packed row")
     overlong: Literal["drop", "truncate", "split", "error"] = "drop"
     train_on: Literal["assistant", "last", "all"] = "assistant"
     packing: bool = True
@@ -92,7 +92,7 @@ class DataConfig(_Part):
 
 class MethodConfig(_Part):
     kind: Literal["lora", "qlora", "full", "freeze"] = "lora"
-    rank: int = Field(16, ge=1)
+    rank: int = Field(16, ge=1, le=65536)
     alpha: float = Field(32, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: str | tuple[str, ...] = Field("all-linear", description="all-linear, or names of linear modules")
@@ -101,14 +101,14 @@ class MethodConfig(_Part):
 
 
 class TrainConfig(_Part):
-    epochs: float = Field(3, gt=0)
-    max_steps: int | None = Field(None, ge=1, description="optimizer steps; wins over epochs")
+    epochs: float = Field(3, gt=0, le=100_000)
+    max_steps: int | None = Field(None, ge=1, le=10**7, description="optimizer steps; wins over epochs")
     learning_rate: float = Field(2e-4, allow_inf_nan=True, description="peak learning rate")  # judged by CFG211
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: float = Field(0.03, ge=0, description="below 1: share of all steps; from 1 on: steps")
+    warmup: float = Field(0.03, ge=0, le=10**7, description="below 1: share of all steps; from 1 on: steps")
     min_lr_ratio: float = Field(0.0, ge=0, le=1, description="end of the decay as a share of the peak")
-    batch_size: int = Field(16, ge=1, description="sequences (packed: rows) of one optimizer step over all processes")
-    micro_batch_size: int = Field(4, ge=1, description="sequences of one forward pass of one process")
+    batch_size: int = Field(16, ge=1, le=10**6, description="sequences (packed: rows) of one optimizer step over all processes")
+    micro_batch_size: int = Field(4, ge=1, le=10**6, description="sequences of one forward pass of one process")
     seed: int = Field(0, ge=0, lt=2**32)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     optimizer: Literal["adamw", "sgd", "adafactor"] = "adamw"
@@ -321,7 +321,10 @@ def _by_key(errors: Sequence[Any]) -> dict[tuple[str | int, ...], list[Any]]:
     for error in errors:
         if _is_of_another_kind(error) and not all(arms[_union_key(error["loc"])]):
             continue
-        out.setdefault(tuple(p for p in error["loc"] if not _is_union_arm(p)), []).append(error)
+        loc = error["loc"]
+        # The last part of an unknown key is the user's own word, whatever it looks like.
+        own = len(loc) - 1 if error["type"] == "extra_forbidden" else None
+        out.setdefault(tuple(p for i, p in enumerate(loc) if i == own or not _is_union_arm(p)), []).append(error)
     return out
 
 

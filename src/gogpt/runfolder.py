@@ -96,7 +96,7 @@ def as_disk_error(problem: BaseException, path: Path) -> GogptError | None:
     if match:
         number = int(match.group(1))
         return disk_error(OSError(number, os.strerror(number)), path)
-    if "PytorchStreamWriter failed writing" in str(problem):
+    if "PytorchStreamWriter failed writing" in str(problem) or "inline_container" in str(problem):
         return disk_error(OSError(28, os.strerror(28)), path)
     return None
 

@@ -253,7 +253,7 @@ def prepare(
     if any(w != 1.0 for w in weights):
         picked = weigh([weights[i] for i in index], seed)
         if not picked.size:
-            raise GogptError("DAT308", "no training example is left", got=f"{len(index)} examples, of which the weights take none",
+            raise GogptError("DAT308", "no training example is left", where="recipe: data.train", got=f"{len(index)} examples, of which the weights take none",
                              expected="a weight of at least 1 / the number of the source's examples",
                              fix="raise the weight in data.train, or leave it out")
         index = index[picked]
@@ -289,7 +289,8 @@ def _nothing_left(ledger: Ledger, preparer: Preparer) -> None:
     if set(ledger.drops) == {"no_trained_token"}:
         return
     reasons = ", ".join(f"{n} {reason} (first: {ledger.first[reason][0]})" for reason, n in ledger.drops.most_common())
-    raise GogptError("DAT308", "no training example is left", got=f"{ledger.rows_in} rows, dropped: {reasons}",
+    where = next((places[0] for places in ledger.first.values() if places), next(iter(ledger.schema), None))
+    raise GogptError("DAT308", "no training example is left", where=where, got=f"{ledger.rows_in} rows, dropped: {reasons}",
                      expected="at least one row with a prompt and an answer that fit max_length",
                      fix="see the first row of each reason with gogpt show FILE:ROW")
 

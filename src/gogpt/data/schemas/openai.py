@@ -55,6 +55,13 @@ def _calls(message: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], .
         return ()
     if not isinstance(calls, list) or not all(isinstance(c, Mapping) and isinstance(c.get("function", c), Mapping) for c in calls):
         raise RowError("wrong_type", f"{where}: tool_calls is no list of objects")
+    for call in calls:
+        try:
+            json.loads(call.get("function", call).get("arguments") or "{}")
+        except RecursionError as problem:
+            raise RowError("wrong_type", f"{where}: the arguments of a tool call are nested without end") from problem
+        except (TypeError, ValueError):
+            pass  # an object already, or text that is no JSON: a chat template may take either
     return tuple(_as_json(c, f"{where}: tool_calls") for c in calls)
 
 
