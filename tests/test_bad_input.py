@@ -30,11 +30,6 @@ READING = {"check": ("check", "-q", "--format", "json"), "train": ("train", "-q"
 Refused = Callable[..., Ran]
 
 
-def known(why: str) -> pytest.MarkDecorator:
-    """A mistake that is known and not corrected yet; when it is, the test says so."""
-    return pytest.mark.xfail(reason=why, strict=True)
-
-
 def tree(folder: Path) -> dict[str, int]:
     return {str(p.relative_to(folder)): p.stat().st_size for p in folder.rglob("*") if p.is_file() or not any(p.iterdir())}
 
@@ -816,7 +811,7 @@ def nothing_half_written(run: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "limit"), [
     pytest.param("full", 60_000, id="weights"), pytest.param("lora", 30_000, id="adapter"), pytest.param("full", 200, id="documents"),
-    pytest.param("lora", 60_000, id="optimizer", marks=known("runfolder.as_disk_error does not know torch's 'unexpected pos' (inline_container.cc)")),
+    pytest.param("lora", 60_000, id="optimizer"),
 ])
 def test_a_disk_that_is_full(kind: str, limit: int, recipe: Callable[..., Path], tmp_path: Path) -> None:
     """No file may pass a limit: what the checkpoint writes fails as on a full disk, in Python, Rust and C++ alike."""
@@ -850,15 +845,13 @@ def test_a_real_small_disk(small_disk: Path, recipe: Callable[..., Path]) -> Non
     nothing_half_written(small_disk / "run")
 
 
-# -- known, and not corrected yet ------------------------------------------------------------------
+# -- odd things, tried as a new user might --------------------------------------------------------
 
 
-@known("show.find_conversation breaks off at the first row, and names that as the last")
 def test_row_0_names_the_rows_that_there_are(refused: Refused, tmp_path: Path) -> None:
     refused("show", f"{write_jsonl(tmp_path / 'data.jsonl', rows(5))}:0", code="DAT309", said=["expected: 1 to 5"])
 
 
-@known("cli/template._read hands content parts on as they are")
 def test_rendering_a_prompt_of_content_parts(gogpt: Callable[..., Ran], tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     path.write_text(json.dumps({"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]}), encoding="utf-8")
@@ -867,40 +860,34 @@ def test_rendering_a_prompt_of_content_parts(gogpt: Callable[..., Ran], tmp_path
     assert ran.out == "<|im_start|>user\nhi<|im_end|>\n"
 
 
-@known("cli/data: partial.unlink in the except clause raises again; and an empty or long name is not looked at")
 @pytest.mark.parametrize("name", ["data.jsonl/o.jsonl", "x" * 300, ""])
 def test_converting_to_where_nothing_can_be_written(name: str, refused: Refused, tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "data.jsonl", rows(3))
     refused("data", "convert", "-q", data, "-o", tmp_path / name if name else "", code="ENV110", said=["cannot write"])
 
 
-@known("cli/data: the source is replaced by what is left of it")
 def test_converting_a_file_onto_itself(refused: Refused, tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "data.jsonl", [*rows(3), {"mine": "alone"}])
     refused("data", "convert", "-q", data, "-o", data, code="RUN610")
 
 
-@known("train: --overwrite removes any folder, whether or not it is a run")
 def test_overwriting_what_is_no_run(recipe: Callable[..., Path], refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work", encoding="utf-8")
     refused("train", "-q", recipe(output="thesis"), "--overwrite", code="RUN610")
 
 
-@known("cli/check and plan do not pass the keys of train.trainer through trainer.training_arguments")
 @pytest.mark.parametrize("words", [("check",), ("plan", "--no-probe"), ("train", "--dry-run")])
 def test_keys_of_the_trainer_are_checked_before_training(words: tuple[str, ...], recipe: Callable[..., Path], refused: Refused) -> None:
     refused(*words, "-q", recipe(train={"trainer": {"loging_steps": 1}}), code="CFG231")
 
 
-@known("cli/train: a finished run prints no document")
 def test_resuming_a_finished_run_prints_a_document(finished: dict[str, Path], gogpt: Callable[..., Ran]) -> None:
     ran = gogpt("train", "-q", "--format", "json", "--resume", finished["lora"])
     assert ran.code == 0
     assert ran.json["run"] == str(finished["lora"])
 
 
-@known("Path.exists and is_file raise ENAMETOOLONG, which cli/check, report, runfolder.is_run and generate.resolve_served do not expect")
 @pytest.mark.parametrize("words", [("check", "-q"), ("report",), ("merge", "-q", "-o", "merged"), ("generate", "-q", "--system", "x")])
 def test_a_name_that_is_too_long(words: tuple[str, ...], gogpt: Callable[..., Ran]) -> None:
     ran = gogpt(*words, "x" * 300, *(["Hello"] if words[0] == "generate" else []))
@@ -908,7 +895,6 @@ def test_a_name_that_is_too_long(words: tuple[str, ...], gogpt: Callable[..., Ra
     assert message_of(ran)
 
 
-@known("generate: roles and contents of a file of prompts are not looked at")
 @pytest.mark.parametrize("messages", [[], [{"role": "alien", "content": "x"}], [{"role": None, "content": 5}]])
 def test_prompts_that_are_no_messages(messages: list[Any], gogpt: Callable[..., Ran], tmp_path: Path, tiny: Path) -> None:
     prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"messages": messages}])
@@ -932,7 +918,7 @@ ODD_FILES = {
 }
 
 
-@pytest.mark.parametrize("what", [pytest.param(what, marks=known(found[3])) for what, found in ODD_FILES.items()])
+@pytest.mark.parametrize("what", list(ODD_FILES))
 def test_an_odd_file_in_a_finished_run(what: str, finished: dict[str, Path], gogpt: Callable[..., Ran], tmp_path: Path) -> None:
     kind, name, data, _ = ODD_FILES[what]
     run = Path(shutil.copytree(finished[kind], tmp_path / "copy"))
@@ -942,7 +928,6 @@ def test_an_odd_file_in_a_finished_run(what: str, finished: dict[str, Path], gog
     assert message_of(ran)
 
 
-@known("export.probe_ids: a line of samples.jsonl that was cut")
 def test_merging_a_run_whose_samples_were_cut(finished: dict[str, Path], gogpt: Callable[..., Ran], tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished["lora"], tmp_path / "copy"))
     (run / "samples.jsonl").write_text('{"input_ids": [1, 2', encoding="utf-8")

@@ -193,7 +193,7 @@ def test_rejects_and_samples(finished: dict[str, Any]) -> None:
         first[name] = json.loads((finished["folder"] / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()[0])
     assert set(first["rejects"]) == set(re.findall(r'"(\w+)"', FOLDER["rejects.jsonl"])) - {"path", "row"}
     assert set(first["rejects"]["origin"]) == {"path", "row"}
-    assert set(first["samples"]) == documented("show") - {"schema", "messages"}
+    assert set(first["samples"]) == documented("show")
 
 
 def test_run_folder(finished: dict[str, Any]) -> None:

@@ -62,7 +62,11 @@ def load_adapter(model: PreTrainedModel, folder: Path, base: Path) -> PeftModel:
     leaves them out with a warning, and the model behaves as its base), or another base of the same shapes."""
     note = folder / BASE_NOTE
     if note.is_file():
-        then = json.loads(note.read_text(encoding="utf-8"))
+        try:
+            then = dict(json.loads(note.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as problem:
+            raise GogptError("EXP704", f"the note of the adapter's base cannot be read: {problem}", where=str(note),
+                             fix="take the adapter from the run again") from problem
         if then.get("fingerprint") != weights_fingerprint(base):
             raise GogptError("EXP704", "the adapter was trained on another base: the weights differ", where=str(base),
                              expected=f"the weights of {then.get('base')} as they were", fix="name that base (--base)")
@@ -78,7 +82,9 @@ def load_adapter(model: PreTrainedModel, folder: Path, base: Path) -> PeftModel:
                 raise GogptError("EXP704", f"{len(stray)} keys of the adapter and of the model do not agree", where=str(folder),
                                  got=", ".join(stray[:3]), fix="use the base and the PEFT release that it was trained with")
         return adapted
-    except (RuntimeError, ValueError, OSError, KeyError) as problem:
+    except GogptError:
+        raise
+    except Exception as problem:  # peft, torch and safetensors raise many kinds; all mean that it does not fit
         text = str(problem).strip().splitlines()
         raise GogptError("EXP704", f"the adapter does not fit the base: {text[0] if text else type(problem).__name__}",
                          where=str(folder), fix="name the base that it was trained on (--base)") from problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,8 +44,9 @@ def probe_ids(run: Path, tokenizer: Tokenizer) -> torch.Tensor:
     ids: list[int] = []
     samples = RunFolder(run).samples
     if samples.is_file():
-        for line in samples.read_text(encoding="utf-8").splitlines():
-            ids += json.loads(line)["input_ids"]
+        for line in samples.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line that was cut
+                ids += [int(i) for i in json.loads(line)["input_ids"] if 0 <= int(i) < tokenizer.size]
     if not ids:
         ids = np.random.default_rng(0).integers(0, tokenizer.size, NUM_PROBE_TOKENS).tolist()
     return torch.tensor([ids[:NUM_PROBE_TOKENS]])

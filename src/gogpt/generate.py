@@ -66,8 +66,14 @@ def resolve_served(path: str) -> Path:
 def base_of(adapter: Path, base: str | None = None) -> Path:
     """The base model of an adapter: as asked for, else as adapter_config.json says. Raises GogptError MOD500."""
     if base is None:
-        base = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if not base:
+        file = adapter / "adapter_config.json"
+        try:
+            settings = json.loads(file.read_text(encoding="utf-8"))
+            base = settings["base_model_name_or_path"]
+        except (OSError, ValueError, KeyError, TypeError) as problem:
+            raise GogptError("EXP704", f"the adapter's configuration cannot be read: {problem}", where=str(file),
+                             fix="take the adapter from the run again") from problem
+    if not isinstance(base, str) or not base:
         raise GogptError("MOD500", "the adapter does not name its base model", where=str(adapter), fix="name it with --base")
     return find_model(ModelConfig(path=base), weights=True)
 

@@ -45,7 +45,7 @@ def load_base(model: ModelConfig, folder: Path, dtype: str) -> PreTrainedModel:
     except ImportError as problem:
         raise GogptError("ENV111", f"an optional package is missing: {str(problem).strip().splitlines()[0]}", where=str(folder),
                          fix="install it, or take out the setting that needs it (model.attention)") from problem
-    except (OSError, ValueError, RuntimeError, KeyError) as problem:
+    except Exception as problem:  # transformers, huggingface_hub and safetensors raise many kinds
         text = str(problem).strip().splitlines()
         raise GogptError("MOD500", f"the model cannot be loaded: {text[0] if text else type(problem).__name__}",
                          where=str(folder), fix="check the folder with another tool, or download the model again") from problem

@@ -28,6 +28,17 @@ ALIBI = ("bloom", "mpt")
 """These derive positions from a two-dimensional mask; packed documents would be counted as one."""
 
 
+def find_tokenizer(path: str) -> Path:
+    """The folder of a tokenizer: a local folder that holds one (a model, or a tokenizer alone), or a hub id.
+
+    Raises GogptError MOD500.
+    """
+    folder = Path(path)
+    if folder.is_dir() and ((folder / "tokenizer.json").is_file() or not (folder / "config.json").is_file()):
+        return folder
+    return find_model(ModelConfig(path=path))
+
+
 def find_model(model: ModelConfig, *, weights: bool = False) -> Path:
     """The folder of a model: local, or from the hub (its small files, or with its weights).
 

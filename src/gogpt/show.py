@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container
 from typing import Any
 
 from gogpt.config import DataConfig, SourceConfig
@@ -57,7 +57,7 @@ def find_conversation(source: SourceConfig, row: int) -> tuple[Conversation, str
     for conversation in read_conversations(source, ledger):
         if conversation.origin and conversation.origin.row == row:
             return conversation, ledger.schema[conversation.origin.path]
-        if ledger.rows_in > row:
+        if 1 <= row < ledger.rows_in:
             break
     for reject in ledger.rejects:
         if reject["origin"]["row"] == row:
@@ -67,8 +67,10 @@ def find_conversation(source: SourceConfig, row: int) -> tuple[Conversation, str
                      got=f"row {row}", expected=f"1 to {ledger.rows_in}", fix="the first row is 1")
 
 
-def painted_sample(example: Example, tokenizer: Tokenizer, template: str) -> dict[str, Any]:
-    """A training example as a document (its messages and schema are found by ``gogpt show ORIGIN``)."""
+def painted_sample(
+    example: Example, tokenizer: Tokenizer, template: str, conversation: Conversation, schema: str
+) -> dict[str, Any]:
+    """A training example as a document of ``gogpt show``: what was really trained, decoded from its ids."""
     ids, labels = example.input_ids, example.labels
     segments: list[dict[str, Any]] = []
     start = 0
@@ -78,18 +80,17 @@ def painted_sample(example: Example, tokenizer: Tokenizer, template: str) -> dic
             segments.append({"text": tokenizer.decode(ids[start:i]), "train": bool(trained[start])})
             start = i
     return {
-        "origin": {"path": example.origin.path, "row": example.origin.row}, "template": template, "segments": segments,
+        "origin": {"path": example.origin.path, "row": example.origin.row}, "schema": schema,
+        "messages": [m.to_dict() for m in conversation.messages], "template": template, "segments": segments,
         "input_ids": ids.tolist(), "labels": labels.tolist(), "tokens": [tokenizer.token(i) for i in ids],
         "pieces": tokenizer.pieces(ids),
     }
 
 
-def pick_samples(examples: ExampleSet, count: int = 10) -> Iterable[Example]:
-    """Examples spread evenly over the set, the shortest and the longest among them."""
-    n = len(examples)
-    if not n:
+def pick_samples(examples: ExampleSet, origins: Container[Origin], count: int = 10) -> list[Example]:
+    """Examples of the rows in ``origins``, spread evenly over their lengths, from the shortest to the longest."""
+    known = sorted((i for i, origin in enumerate(examples.origins) if origin in origins), key=lambda i: int(examples.lengths[i]))
+    if not known:
         return []
-    lengths = examples.lengths
-    spread = [round(i * (n - 1) / max(1, count - 1)) for i in range(count)]
-    chosen = list(dict.fromkeys([int(lengths.argmin()), int(lengths.argmax()), *spread]))[:count]
-    return [examples[i] for i in sorted(chosen)]
+    spread = [known[round(i * (len(known) - 1) / max(1, count - 1))] for i in range(count)]
+    return [examples[i] for i in sorted(dict.fromkeys(spread))]

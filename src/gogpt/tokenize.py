@@ -68,7 +68,11 @@ class Tokenizer:
         from tokenizers import AddedToken
 
         known = self.backend.get_vocab(with_added_tokens=True)
-        listed = sorted((int(i), t) for i, t in (self.config.get("added_tokens_decoder") or {}).items())
+        try:
+            listed = sorted(((int(i), dict(t)) for i, t in (self.config.get("added_tokens_decoder") or {}).items()), key=lambda x: x[0])
+        except (ValueError, TypeError, AttributeError) as problem:
+            raise GogptError("TOK410", f"added_tokens_decoder cannot be read: {problem}", where=str(self.folder / "tokenizer_config.json"),
+                             fix="download the file again") from problem
         for _, token in listed:
             if token.get("content") and token["content"] not in known:
                 added = AddedToken(token["content"], special=bool(token.get("special")), normalized=False)
@@ -146,6 +150,9 @@ class Tokenizer:
         """Texts of EOS and of the stop tokens that generation_config.json names."""
         ids = self.generation_config.get("eos_token_id")
         ids = ids if isinstance(ids, list) else [] if ids is None else [ids]
+        if not all(isinstance(i, int) and i >= 0 for i in ids):
+            raise GogptError("TOK410", "eos_token_id is no token id", where=str(self.folder / "generation_config.json"), got=repr(ids)[:80],
+                             expected="a token id, or a list of them", fix="correct it, or download the file again")
         texts = [self.eos_token, *(self.backend.id_to_token(i) for i in ids)]
         return tuple(dict.fromkeys(t for t in texts if t))
 
@@ -153,7 +160,11 @@ class Tokenizer:
     def chat_template(self) -> str | None:
         file = self.folder / "chat_template.jinja"
         if file.is_file():
-            return file.read_text(encoding="utf-8")
+            try:
+                return file.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as problem:
+                raise GogptError("TOK421", f"the chat template cannot be read: {problem}", where=str(file),
+                                 fix="save it as UTF-8 text") from problem
         value = self.config.get("chat_template")
         if isinstance(value, list):
             named = {t.get("name"): t.get("template") for t in value if isinstance(t, Mapping)}

@@ -138,6 +138,9 @@ def train(config: RunConfig, observer: Observer, *, resume: bool = False, overwr
 def _check_folder(folder: RunFolder, *, resume: bool, overwrite: bool) -> None:
     if resume:
         return
+    if overwrite and folder.path.is_dir() and any(folder.path.iterdir()) and not folder.is_run:
+        raise GogptError("RUN610", "the folder is no run's; --overwrite removes only runs", where=str(folder.path),
+                         got=", ".join(sorted(p.name for p in folder.path.iterdir())[:6]), fix="name another output, or empty the folder yourself")
     if folder.path.exists() and not folder.path.is_dir():
         raise GogptError("RUN610", "the output is a file", where=str(folder.path), fix="name a folder")
     if folder.path.is_dir() and any(folder.path.iterdir()) and not overwrite:
@@ -215,7 +218,9 @@ def write_documents(folder: RunFolder, before: Preflight, lang: str) -> None:
     write_json(folder.ledger, before.prepared.ledger.to_dict())
     rejects = (json.dumps(r, ensure_ascii=False, default=str) + "\n" for r in before.prepared.ledger.rejects)
     write_text(folder.rejects, "".join(rejects))
-    samples = [painted_sample(e, before.tokenizer, before.template.name) for e in pick_samples(before.prepared.train)]
+    sampled = before.prepared.sampled
+    samples = [painted_sample(e, before.tokenizer, before.template.name, *sampled[e.origin])
+               for e in pick_samples(before.prepared.train, sampled)]
     write_text(folder.samples, "".join(json.dumps(s, ensure_ascii=False) + "\n" for s in samples))
 
 
@@ -288,7 +293,7 @@ def _batch_saver(folder: RunFolder) -> Any:
 
 def save_final(model: Any, before: Preflight, weights: Path, folder: RunFolder) -> None:
     """final/: adapter or whole model, tokenizer, chat template and stop tokens, all or nothing."""
-    texts = [before.tokenizer.decode(e.input_ids) for e in pick_samples(before.prepared.train)]
+    texts = [before.tokenizer.decode(e.input_ids) for e in pick_samples(before.prepared.train, before.prepared.sampled)]
     with whole_folder(folder.final) as out:
         model.config.use_cache = True
         model.save_pretrained(str(out))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import difflib
 import json
 import os
 import shutil
@@ -80,11 +82,8 @@ def collate(examples: ExampleSet, pad_id: int) -> Callable[[list[tuple[int, ...]
     return make
 
 
-def training_arguments(config: RunConfig, plan: RunPlan, folder: RunFolder) -> TrainingArguments:
-    """The one place where keys of TrainingArguments pass. Raises GogptError CFG231."""
-    import dataclasses
-    import difflib
-
+def check_trainer_keys(config: RunConfig) -> set[str]:
+    """Keys of ``train.trainer`` against the installed TrainingArguments, whose keys are returned. Raises GogptError CFG231."""
     known = {f.name for f in dataclasses.fields(TrainingArguments)}
     for key in config.train.trainer:
         if key in OURS:
@@ -93,6 +92,12 @@ def training_arguments(config: RunConfig, plan: RunPlan, folder: RunFolder) -> T
             near = difflib.get_close_matches(key, known, n=1)
             raise GogptError("CFG231", f"the installed transformers has no TrainingArguments key {key!r}", where="recipe",
                              fix=f"did you mean {near[0]!r}?" if near else "take it out of train.trainer")
+    return known
+
+
+def training_arguments(config: RunConfig, plan: RunPlan, folder: RunFolder) -> TrainingArguments:
+    """The one place where keys of TrainingArguments pass. Raises GogptError CFG231, ENV111."""
+    known = check_trainer_keys(config)
     train = config.train
     # transformers 5.23 renamed it; the old name still works there, with a warning in every run.
     name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"

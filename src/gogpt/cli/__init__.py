@@ -10,7 +10,7 @@ import typer
 
 from gogpt import __version__
 from gogpt.cli import chat, check, data, explain, generate, merge, plan, report, schema, show, template, train
-from gogpt.cli.console import UsageProblem, fail, fail_usage, language
+from gogpt.cli.console import Format, Lang, Quiet, UsageProblem, fail, fail_usage, language
 from gogpt.errors import GogptError
 
 app = typer.Typer(
@@ -35,11 +35,18 @@ def _version(value: bool) -> None:
 @app.callback()
 def root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    output_format: Format = "text",
+    lang: Lang = "auto",
+    quiet: Quiet = False,
 ) -> None:
     """Fine-tune language models without silent failures.
 
     gogpt VERB OBJECT [key=value ...] [--options]
+
+    The options below may stand before the verb or after it.
     """
+    # The verbs read their defaults from the environment, which run() puts back as it was.
+    os.environ.update({"GOGPT_FORMAT": output_format, "GOGPT_LANG": lang, "GOGPT_QUIET": "1" if quiet else "0"})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,6 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line in this process and return its exit code."""
+    before = {k: v for k, v in os.environ.items() if k.startswith("GOGPT_")}
+    try:
+        return _run(arguments)
+    finally:
+        for name in [k for k in os.environ if k.startswith("GOGPT_")]:
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         code = app(list(arguments), prog_name="gogpt", standalone_mode=False)
         return int(code) if isinstance(code, int) else 0
@@ -67,6 +84,12 @@ def run(arguments: Sequence[str]) -> int:
         # The reader (head, less) has gone; that is no mistake.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as problem:
+        # A name that is too long, a disk that went away: the machine's answer, whichever call got it.
+        reason = problem.strerror or str(problem)
+        fail(GogptError("ENV110", f"cannot read or write: {reason}", where=str(problem.filename or "")[:200] or None,
+                        fix="check the path"), language(arguments))
+        return 2
     except Exception as problem:
         return _bug(problem)
 

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gogpt.cli.console import Format, Lang, Overrides, Quiet, err, out, pick_lang, print_verdict, put_json
+from gogpt.cli.console import (
+    Format,
+    Lang,
+    Overrides,
+    Quiet,
+    check_passed_keys,
+    err,
+    out,
+    pick_lang,
+    print_verdict,
+    put_json,
+)
 
 if TYPE_CHECKING:
     from gogpt.findings import Verdict
@@ -35,6 +46,7 @@ def command(
         raise GogptError("CFG206", "this version checks recipes only", where=thing, expected="a recipe (YAML)",
                          fix="write a recipe that names it; gogpt schema lists the keys")
     config = load_recipe(thing, overrides or [])
+    check_passed_keys(config)
     with TerminalObserver(err(), spoken, quiet=quiet) as watching:
         watching.stage("reading data")
         before = preflight(config, progress=watching.reading)

@@ -17,6 +17,7 @@ from gogpt.errors import GogptError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gogpt.config import RunConfig
     from gogpt.findings import Finding, Verdict
 
 Format = Annotated[Literal["text", "json"], typer.Option("--format", envvar="GOGPT_FORMAT", help="json: one document on stdout.")]
@@ -50,6 +51,14 @@ def language(arguments: Sequence[str]) -> str:
         if word.startswith("--lang="):
             return pick_lang(word.partition("=")[2])
     return pick_lang(os.environ.get("GOGPT_LANG", ""))
+
+
+def check_passed_keys(config: RunConfig) -> None:
+    """The keys of ``train.trainer`` against the installed transformers, which is imported only if there are any."""
+    if config.train.trainer:
+        from gogpt.trainer import check_trainer_keys
+
+        check_trainer_keys(config)
 
 
 def err() -> Console:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Annotated
@@ -31,10 +32,20 @@ def convert(
     from gogpt.config import SourceConfig
     from gogpt.data.ledger import Ledger
     from gogpt.data.read import read_conversations
+    from gogpt.data.sources import find_files, is_hub_id
+    from gogpt.errors import GogptError
     from gogpt.runfolder import disk_error, write_json
 
     ledger = Ledger()
     target = Path(output)
+    if not output or not target.parent.is_dir():
+        raise GogptError("ENV110", "cannot write: there is no such folder", where=output or "(an empty name)", fix="name a file in a folder that exists")
+    try:
+        onto_itself = target.exists() and any(file.samefile(target) for file in ([] if is_hub_id(path) else find_files(path)))
+    except OSError as problem:
+        raise disk_error(problem, target) from problem
+    if onto_itself:
+        raise GogptError("RUN610", "the output is the data itself", where=output, fix="name another file")
     partial = target.with_name(target.name + ".partial")
     try:
         with partial.open("w", encoding="utf-8") as f:
@@ -51,7 +62,8 @@ def convert(
                 f.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
         partial.replace(target)
     except OSError as problem:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise disk_error(problem, target) from problem
     except BaseException:
         partial.unlink(missing_ok=True)

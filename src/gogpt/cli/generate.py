@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -57,6 +57,17 @@ def command(
     return 0
 
 
+def _message(message: dict[str, Any], where: str) -> Message:
+    from gogpt.errors import GogptError
+    from gogpt.records import Message
+
+    role, content = message["role"], message.get("content")
+    if role not in ("system", "user", "assistant") or not isinstance(content, str):
+        raise GogptError("DAT306", "a message that cannot be asked", where=where, got=f"role {role!r}, content {type(content).__name__}",
+                         expected="role system, user or assistant; content text")
+    return Message(role=role, content=content)
+
+
 def _conversations(prompt: str | None, file: str | None, system: str | None) -> list[list[Message]]:
     from gogpt.errors import GogptError, RowError
     from gogpt.records import Message
@@ -82,9 +93,11 @@ def _conversations(prompt: str | None, file: str | None, system: str | None) -> 
             if not isinstance(messages, list) or not all(isinstance(m, dict) and "role" in m for m in messages):
                 raise GogptError("DAT306", "no prompt in the row", where=str(origin), got="the keys " + ", ".join(row),
                                  expected='"prompt": text, or "messages": [{role, content}]')
-            own = [Message(role=str(m["role"]), content=str(m.get("content") or "")) for m in messages]
+            own = [_message(m, str(origin)) for m in messages]
             while own and own[-1].role == "assistant":
                 own.pop()
+            if not own:
+                raise GogptError("DAT306", "no message to answer", where=str(origin), expected="messages that end with the user's")
             out.append([*(head if not own or own[0].role != "system" else []), *own])
         return out
     try:

@@ -47,7 +47,7 @@ FOLDER = {
     "findings.json": "the check document of the run",
     "ledger.json": "what became of every row",
     "rejects.jsonl": 'each dropped row: `{"origin": {"path", "row"}, "reason", "detail", "data"}`',
-    "samples.jsonl": "up to ten training examples, painted: the show document without `schema` and `messages`",
+    "samples.jsonl": "up to ten training examples, painted: the show document",
     "metrics.jsonl": "one line for each optimizer step",
     "eval.jsonl": "one line for each evaluation",
     "run.json": "how far the run is, kept current",

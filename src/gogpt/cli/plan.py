@@ -11,6 +11,7 @@ from gogpt.cli.console import (
     Lang,
     Overrides,
     Quiet,
+    check_passed_keys,
     duration,
     err,
     out,
@@ -45,6 +46,7 @@ def command(
 
     spoken = pick_lang(lang)
     config = load_recipe(recipe, overrides or [])
+    check_passed_keys(config)
     seconds = None
     with TerminalObserver(err(), spoken, quiet=quiet) as watching:
         watching.stage("reading data")

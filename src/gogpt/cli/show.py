@@ -29,10 +29,10 @@ def command(
 
     Origin, schema, messages, text, and tokens with the trained ones painted.
     """
-    from gogpt.config import DataConfig, ModelConfig, SourceConfig, load_recipe
+    from gogpt.config import DataConfig, SourceConfig, load_recipe
     from gogpt.data.sources import find_files, is_hub_id
     from gogpt.errors import GogptError
-    from gogpt.modelfiles import find_model
+    from gogpt.modelfiles import find_tokenizer
     from gogpt.show import find_conversation, show_documents
     from gogpt.templates import TRAIN_ON, pick_template
     from gogpt.tokenize import Tokenizer
@@ -53,7 +53,7 @@ def command(
         row = int(found.group(2))
         source = SourceConfig.model_validate({"path": found.group(1), "schema": schema})
         data_config = DataConfig.model_validate({"train": [source], "train_on": train_on})
-    tokenizer = Tokenizer(find_model(ModelConfig(path=model))) if model else None
+    tokenizer = Tokenizer(find_tokenizer(model)) if model else None
     chosen = pick_template(template or ("auto" if model else "chatml"), tokenizer)
     conversation, name = find_conversation(source, row)
     documents = show_documents(conversation, name, data_config, tokenizer, chosen)

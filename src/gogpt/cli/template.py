@@ -68,13 +68,12 @@ def render(
     lang: Lang = "auto",
 ) -> int:
     """Print exactly the training text, and nothing else."""
-    from gogpt.config import ModelConfig
     from gogpt.errors import GogptError, RowError
-    from gogpt.modelfiles import find_model
+    from gogpt.modelfiles import find_tokenizer
     from gogpt.templates import pick_template
     from gogpt.tokenize import Tokenizer
 
-    template = pick_template(name, Tokenizer(find_model(ModelConfig(path=model))) if model else None)
+    template = pick_template(name, Tokenizer(find_tokenizer(model)) if model else None)
     many = Path(conversation).suffix == ".jsonl"
     for place, found in _read(conversation):
         try:
@@ -123,7 +122,14 @@ def _read(path: str) -> Any:
             messages = row.get("messages")
             # A prompt without an answer has no place in training, but can be rendered.
             if isinstance(messages, list) and problem.reason in ("no_answer", "empty_answer", "empty_prompt", "no_user"):
-                turns = tuple(Message(role=m["role"], content=m.get("content") or "") for m in messages)
+                turns = tuple(Message(role=m["role"], content=_plain(m.get("content"))) for m in messages)
                 yield str(origin), Conversation(messages=turns, origin=origin)
                 continue
             raise GogptError("TOK423", problem.detail or problem.reason, where=str(origin), fix="correct the conversation") from problem
+
+
+def _plain(content: Any) -> str:
+    """Content as text: content parts are joined."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", part.get("value", ""))) if isinstance(part, dict) else str(part) for part in content)
+    return content if isinstance(content, str) else ""

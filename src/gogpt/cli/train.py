@@ -13,6 +13,7 @@ from gogpt.cli.console import (
     Lang,
     Overrides,
     Quiet,
+    check_passed_keys,
     err,
     pick_lang,
     print_counts,
@@ -53,6 +54,7 @@ def command(
                          fix="leave the settings out, or start a new run")
     config = load_recipe(recipe, overrides or []) if recipe is not None else None
     if dry_run and config is not None:
+        check_passed_keys(config)
         from gogpt.preflight import preflight
 
         with TerminalObserver(console, spoken, quiet=quiet) as watching:
@@ -71,7 +73,9 @@ def command(
     from gogpt.runfolder import RunFolder, read_json
 
     if resume is not None and read_json(RunFolder(Path(resume)).status).get("status") == "finished":
-        if not quiet:
+        if output_format == "json":
+            put_json({"run": resume, "status": "finished", "model": f"{resume}/final", "report": f"{resume}/report.html"})
+        elif not quiet:
             console.print(f"the run is finished; there is nothing to go on with: {resume}/final", markup=False)
         return 0
     from gogpt import train as recipes

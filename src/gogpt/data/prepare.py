@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,9 +18,12 @@ from gogpt.data.read import read_conversations
 from gogpt.data.store import ExampleSet, ExampleSetBuilder
 from gogpt.errors import GogptError, RowError
 from gogpt.facts import NUM_FIRST, DataFacts, Tally
-from gogpt.records import IGNORE_INDEX, Conversation, Example, Message, paint
+from gogpt.records import IGNORE_INDEX, Conversation, Example, Message, Origin, paint
 from gogpt.templates import Template
 from gogpt.tokenize import Encoded, Tokenizer, encode
+
+NUM_SAMPLED = 64
+"""Rows whose conversations are kept, to be shown."""
 
 
 @dataclass(slots=True)
@@ -62,6 +66,27 @@ class Prepared:
     eval: ExampleSet
     ledger: Ledger
     facts: DataFacts
+    sampled: dict[Origin, tuple[Conversation, str]]
+    """a fixed random sample of the rows kept: their conversation and schema"""
+
+
+class Reservoir:
+    """``size`` rows drawn evenly from a stream of unknown length, the same for the same seed (algorithm R)."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self._size, self._seen = size, 0
+        self._random = random.Random(seed)
+        self._rows: list[tuple[Conversation, str]] = []
+
+    def offer(self, conversation: Conversation, schema: str) -> None:
+        self._seen += 1
+        if len(self._rows) < self._size:
+            self._rows.append((conversation, schema))
+        elif (i := self._random.randrange(self._seen)) < self._size:
+            self._rows[i] = (conversation, schema)
+
+    def by_origin(self) -> dict[Origin, tuple[Conversation, str]]:
+        return {c.origin: (c, schema) for c, schema in self._rows if c.origin is not None}
 
 
 def content_key(conversation: Conversation) -> int:
@@ -234,14 +259,15 @@ def prepare(
     """
     ledger = Ledger()
     preparer = Preparer(config, tokenizer, template)
-    train, weights = _encode_sources(config.train, preparer, ledger, progress)
+    reservoir = Reservoir(NUM_SAMPLED, seed)
+    train, weights = _encode_sources(config.train, preparer, ledger, progress, reservoir)
     if not len(train):
         _nothing_left(ledger, preparer)
     eval_set = ExampleSetBuilder().build()
     index = np.arange(len(train))
     before_eval = ledger.conversations
     if isinstance(config.eval, tuple):
-        eval_set, _ = _encode_sources(config.eval, preparer, ledger, progress)
+        eval_set, _ = _encode_sources(config.eval, preparer, ledger, progress, Reservoir(0, seed))
         ledger.kept = {"train": before_eval, "eval": ledger.conversations - before_eval}
     elif config.eval > 0 and len(train):
         index, held = hold_out(train, config.eval, seed)
@@ -262,11 +288,13 @@ def prepare(
         train = train.select(index)
     ledger.examples = {"train": len(train), "eval": len(eval_set)}
     assert ledger.conserves, ledger.to_dict()
-    return Prepared(train=train, eval=eval_set, ledger=ledger, facts=_facts(train, eval_set, ledger, preparer))
+    return Prepared(train=train, eval=eval_set, ledger=ledger, facts=_facts(train, eval_set, ledger, preparer),
+                    sampled=reservoir.by_origin())
 
 
 def _encode_sources(
-    sources: Iterable[SourceConfig], preparer: Preparer, ledger: Ledger, progress: Callable[[int], None] | None
+    sources: Iterable[SourceConfig], preparer: Preparer, ledger: Ledger, progress: Callable[[int], None] | None,
+    reservoir: Reservoir,
 ) -> tuple[ExampleSet, list[float]]:
     builder = ExampleSetBuilder()
     weights: list[float] = []
@@ -274,6 +302,8 @@ def _encode_sources(
         for conversation in read_conversations(source, ledger):
             made = preparer.examples(conversation, ledger)
             key = content_key(conversation) if made else 0
+            if made and conversation.origin is not None:
+                reservoir.offer(conversation, ledger.schema.get(conversation.origin.path, ""))
             for example in made:
                 builder.add(example, key)
                 weights.append(source.weight)
