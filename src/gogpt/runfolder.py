@@ -27,10 +27,10 @@ def disk_error(problem: OSError, path: Path) -> GogptError:
 
 
 def _free(path: Path) -> str | None:
-    folder = path
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
     try:
+        folder = path
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
         return f"{shutil.disk_usage(folder).free / 2**20:,.0f} MiB free"
     except OSError:
         return None
