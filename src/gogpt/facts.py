@@ -198,6 +198,33 @@ class ExportFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServedFacts:
+    """What a model folder will be served with: its chat template, rendered over probe conversations, against the
+    declared templates, its tokenizer and its generation_config.json."""
+
+    path: str
+    nearest: str
+    """the declared template whose text is nearest"""
+    equal: int
+    """probe conversations of which both the text and the prompt are the nearest template's, byte for byte"""
+    probes: int
+    difference: str | None
+    """the first differing byte against the nearest, in words; None when all are equal"""
+    refused: tuple[str, ...]
+    """probe conversations that the chat template refuses, with its words"""
+    not_prefix: tuple[str, ...]
+    """probe conversations whose generation prompt is no prefix of the text with the answer"""
+    stop_text: str | None
+    """what the template writes at the end of an answer"""
+    stop_ids: tuple[int, ...]
+    """its ids: one, when it is a token"""
+    generation_stops: tuple[int, ...]
+    """ids that end generation: eos_token_id of generation_config.json, else of config.json"""
+    bos_twice: bool
+    """the text begins with BOS, and the tokenizer adds another when it encodes text"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """All facts known about one object; None where that part was not looked at."""
 
@@ -207,6 +234,7 @@ class Facts:
     model: ModelFacts | None = None
     run: RunFacts | None = None
     export: ExportFacts | None = None
+    served: ServedFacts | None = None
 
 
 T = TypeVar("T")

@@ -216,7 +216,7 @@ def write_documents(folder: RunFolder, before: Preflight, lang: str) -> None:
     write_json(folder.facts, before.facts)
     write_json(folder.findings, findings_document(before.config.output, "run", before.verdict, lang=lang))
     write_json(folder.ledger, before.prepared.ledger.to_dict())
-    rejects = (json.dumps(r, ensure_ascii=False, default=str) + "\n" for r in before.prepared.ledger.rejects)
+    rejects = (json.dumps(to_json(r), ensure_ascii=False, default=str) + "\n" for r in before.prepared.ledger.rejects)
     write_text(folder.rejects, "".join(rejects))
     sampled = before.prepared.sampled
     samples = [painted_sample(e, before.tokenizer, before.template.name, *sampled[e.origin])

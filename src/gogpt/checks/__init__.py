@@ -15,6 +15,9 @@ from gogpt.checks.data.train_eval_overlap import CHECK as DAT310
 from gogpt.checks.env.precision_unsupported import CHECK as ENV101
 from gogpt.checks.export.merge_differs import CHECK as EXP701
 from gogpt.checks.export.merge_is_base import CHECK as EXP702
+from gogpt.checks.export.prompt_not_prefix import CHECK as EXP712
+from gogpt.checks.export.served_double_bos import CHECK as EXP713
+from gogpt.checks.export.stop_not_served import CHECK as EXP711
 from gogpt.checks.model.embedding_too_small import CHECK as MOD501
 from gogpt.checks.model.longer_than_context import CHECK as MOD504
 from gogpt.checks.model.lora_targets_missing import CHECK as MOD502
@@ -44,7 +47,7 @@ CHECKS: tuple[Check, ...] = (
     TOK401, TOK402, TOK403, TOK404, TOK405, TOK406, TOK407,
     MOD501, MOD502, MOD503, MOD504, MOD505,
     RUN601, RUN602, RUN603, RUN604,
-    EXP701, EXP702,
+    EXP701, EXP702, EXP711, EXP712, EXP713,
 )
 """In the order of a run: the stages, and within a stage by code."""
 

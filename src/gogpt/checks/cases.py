@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from gogpt.facts import DataFacts, EnvFacts, ExportFacts, Facts, ModelFacts, PlanFacts, RunFacts, StepStats
+from gogpt.facts import (
+    DataFacts,
+    EnvFacts,
+    ExportFacts,
+    Facts,
+    ModelFacts,
+    PlanFacts,
+    RunFacts,
+    ServedFacts,
+    StepStats,
+)
 
 ENV = EnvFacts(
     python="3.11.9", platform="linux", device="cpu", num_devices=0, device_name="cpu", bf16=False,
@@ -46,4 +56,9 @@ EXPORT = ExportFacts(
     adapter="runs/a/final",
 )
 
-HEALTHY = Facts(env=ENV, plan=PLAN, data=DATA, model=MODEL, run=RUN, export=EXPORT)
+SERVED = ServedFacts(
+    path="models/mine", nearest="chatml", equal=8, probes=8, difference=None, refused=(), not_prefix=(), stop_text="<|im_end|>",
+    stop_ids=(2,), generation_stops=(2,), bos_twice=False,
+)
+
+HEALTHY = Facts(env=ENV, plan=PLAN, data=DATA, model=MODEL, run=RUN, export=EXPORT, served=SERVED)

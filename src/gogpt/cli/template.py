@@ -133,3 +133,44 @@ def _plain(content: Any) -> str:
     if isinstance(content, list):
         return "".join(str(part.get("text", part.get("value", ""))) if isinstance(part, dict) else str(part) for part in content)
     return content if isinstance(content, str) else ""
+
+
+@app.command("verify")
+def verify(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, a run folder, or a hub id.")],
+    output_format: Format = "text",
+    lang: Lang = "auto",
+) -> int:
+    """Hold a model's chat template against the declared ones.
+
+    Names the nearest and the first differing byte; checks that the generation prompt is a prefix of the
+    trained text, that its stop token ends generation, and that text and ids agree. Exit code 1 when not.
+    """
+    from gogpt.checks import CHECKS
+    from gogpt.cli.check import document
+    from gogpt.cli.console import pick_lang, print_verdict
+    from gogpt.facts import Facts
+    from gogpt.findings import judge
+    from gogpt.modelfiles import find_tokenizer
+    from gogpt.templates.verify import served_facts
+
+    spoken = pick_lang(lang)
+    path = Path(model)
+    served = served_facts(path / "final" if (path / "final").is_dir() else find_tokenizer(model))
+    verdict = judge([c for c in CHECKS if c.needs == ("served",)], Facts(served=served))
+    if output_format == "json":
+        put_json({**document(model, "model", verdict, spoken), "facts": served})
+        return 1 if verdict.refusals else 0
+    console = out()
+    lines = [
+        ("model", served.path),
+        ("nearest", f"{served.nearest} ({served.equal} of {served.probes} probe conversations are equal, byte for byte)"),
+        ("differs", served.difference or "nowhere"),
+        ("refuses", "; ".join(served.refused) or "nothing"),
+        ("prefix", f"{served.probes - len(served.not_prefix) - len(served.refused)} of {served.probes} generation prompts are prefixes"),
+        ("stop", f"{served.stop_text or '(none)'} = ids {list(served.stop_ids)}; generation ends at {list(served.generation_stops)}"),
+    ]
+    for name, text in lines:
+        console.print(f"{name:<9} {text}", markup=False)
+    print_verdict(verdict, spoken, console)
+    return 1 if verdict.refusals else 0
