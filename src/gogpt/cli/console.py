@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from gogpt.cli.words import say
 from gogpt.errors import GogptError
 
 if TYPE_CHECKING:
@@ -144,12 +145,10 @@ def print_verdict(verdict: Verdict, lang: str, console: Console) -> None:
 
 
 def print_counts(verdict: Verdict, lang: str, console: Console) -> None:
-    n = len(verdict.findings)
-    if lang == "zh":
-        console.print(f"{len(verdict.checked)} 项检查，{n} 个发现" if n else f"{len(verdict.checked)} 项检查，没有发现问题")
-    else:
-        console.print(f"{len(verdict.checked)} checks, {n} finding{'s' if n != 1 else ''}" if n
-                      else f"{len(verdict.checked)} checks, nothing found")
+    """How many checks ran, and how many findings there are."""
+    checks, found = len(verdict.checked), len(verdict.findings)
+    text = "{checks} checks, nothing found" if not found else "{checks} checks, 1 finding" if found == 1 else "{checks} checks, {findings} findings"
+    console.print(say(lang, text, checks=checks, findings=found))
 
 
 def short_number(value: float) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from gogpt.cli.console import Format, Lang, Quiet, err, pick_lang, print_findings, put_json
+from gogpt.cli.words import say
 
 
 def command(
@@ -32,7 +33,7 @@ def command(
     console = err()
     with quiet_engines():
         result = merge(run, Path(output), base=base, dtype=dtype,
-                       stage=lambda name: None if quiet else console.print(f"{name} ...", markup=False))
+                       stage=lambda name: None if quiet else console.print(f"{say(spoken, name)} ...", markup=False))
     facts, refused = result.facts, result.verdict.refusals
     if output_format == "json":
         put_json({**document(run, "run", result.verdict, spoken), "facts": facts, "output": None if refused else str(result.folder)})

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from gogpt.cli.console import duration, print_findings, short_number
+from gogpt.cli.words import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,7 +41,7 @@ class TerminalObserver:
 
             self._progress = Progress(
                 SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
-                TextColumn("{task.fields[info]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+                TextColumn("{task.fields[info]}"), TimeElapsedColumn(), TextColumn(say(self._lang, "left")), TimeRemainingColumn(),
                 console=self._console, transient=True,
             )
             self._progress.start()
@@ -56,6 +57,10 @@ class TerminalObserver:
             self._console.print(text, markup=False)
 
     def stage(self, name: str) -> None:
+        self._stage(name)
+
+    def _stage(self, text: str, **values: Any) -> None:
+        name = say(self._lang, text, **values)
         if self._progress is None:
             self._say(f"{name} ...")
             return
@@ -65,27 +70,32 @@ class TerminalObserver:
 
     def reading(self, rows: int) -> None:
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=rows, info="rows")
+            self._progress.update(self._task, completed=rows, info=say(self._lang, "rows"))
 
     def planned(self, before: Preflight) -> None:
         if self._quiet:
             return
         plan, data = before.plan, before.prepared.facts
         dropped = sum(before.prepared.ledger.drops.values())
-        self._say(f"data      {data.rows_in:,} rows in, {dropped:,} dropped, {data.examples:,} examples to train, "
-                  f"{data.eval_examples:,} held out")
         share = data.trained_tokens / data.tokens if data.tokens else 0
-        self._say(f"tokens    {short_number(data.tokens)} an epoch, {short_number(data.trained_tokens)} trained ({share:.0%}), "
-                  f"template {data.template}")
-        self._say(f"plan      {plan.steps:,} steps of {plan.batch_size} rows ({plan.epochs:.3g} epochs), learning rate to "
-                  f"{plan.learning_rate:g} ({plan.schedule}, warm-up {plan.warmup_steps} steps), {plan.precision}")
-        self._say(f"train     {short_number(plan.trainable_parameters)} of {short_number(plan.parameters)} parameters "
-                  f"({plan.method})")
+        self._say(say(
+            self._lang, "data      {rows:,} rows in, {dropped:,} dropped, {examples:,} examples to train, {held:,} held out",
+            rows=data.rows_in, dropped=dropped, examples=data.examples, held=data.eval_examples))
+        self._say(say(
+            self._lang, "tokens    {tokens} an epoch, {trained} trained ({share:.0%}), template {template}",
+            tokens=short_number(data.tokens), trained=short_number(data.trained_tokens), share=share, template=data.template))
+        self._say(say(
+            self._lang, "plan      {steps:,} steps of {batch} rows ({epochs:.3g} epochs), learning rate up to {rate:g} ({schedule}, "
+            "warm-up {warmup} steps), {precision}", steps=plan.steps, batch=plan.batch_size, epochs=plan.epochs,
+            rate=plan.learning_rate, schedule=plan.schedule, warmup=plan.warmup_steps, precision=plan.precision))
+        self._say(say(
+            self._lang, "train     {trainable} of {parameters} parameters ({method})", trainable=short_number(plan.trainable_parameters),
+            parameters=short_number(plan.parameters), method=plan.method))
         print_findings(before.verdict.findings, self._lang, self._console, allowed=before.verdict.allowed)
 
     def started(self, steps: int, done: int) -> None:
         self._total = steps
-        self.stage("training" if not done else f"training from step {done + 1}")
+        self._stage("training" if not done else "training from step {step}", step=done + 1)
         if self._progress is not None:
             self._progress.update(self._task, total=steps, completed=done)
 
@@ -94,17 +104,19 @@ class TerminalObserver:
         self._window = [*self._window[-19:], (stats.seconds, stats.tokens)]
         seconds = sum(s for s, _ in self._window)
         rate = sum(t for _, t in self._window) / seconds if seconds else 0.0
-        info = f"loss {stats.loss:.4f}  lr {stats.lr:.2e}  {rate:,.0f} tokens/s"
+        info = say(self._lang, "loss {loss:.4f}  lr {lr:.2e}  {rate:,.0f} tokens/s", loss=stats.loss, lr=stats.lr, rate=rate)
         if self._progress is not None:
             self._progress.update(self._task, completed=stats.step, info=info)
         elif now - self._last_line > 10 or stats.step in (1, self._total):
             self._last_line = now
             left = (self._total - stats.step) * seconds / max(1, len(self._window))
-            self._say(f"step {stats.step}/{self._total}  {info}  left {duration(left)}")
+            self._say(say(self._lang, "step {step}/{total}  {info}  left {left}", step=stats.step, total=self._total, info=info,
+                          left=duration(left)))
 
     def evaluated(self, line: dict[str, Any]) -> None:
-        self._say(f"step {line['step']}  evaluation loss {line['eval_loss']:.4f} over {line['eval_tokens']:,} trained tokens "
-                  f"({line['seconds']:.1f} s)")
+        self._say(say(
+            self._lang, "step {step}  evaluation loss {loss:.4f} over {tokens:,} trained tokens ({seconds:.1f} s)", step=line["step"],
+            loss=line["eval_loss"], tokens=line["eval_tokens"], seconds=line["seconds"]))
 
     def note(self, text: str) -> None:
-        self._say(text)
+        self._say(say(self._lang, text) if "{" not in text else text)

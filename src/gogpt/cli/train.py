@@ -20,6 +20,7 @@ from gogpt.cli.console import (
     print_findings,
     put_json,
 )
+from gogpt.cli.words import say
 
 
 def command(
@@ -76,7 +77,7 @@ def command(
         if output_format == "json":
             put_json({"run": resume, "status": "finished", "model": f"{resume}/final", "report": f"{resume}/report.html"})
         elif not quiet:
-            console.print(f"the run is finished; there is nothing to go on with: {resume}/final", markup=False)
+            console.print(say(spoken, "the run is finished; there is nothing to go on with: {folder}/final", folder=resume), markup=False)
         return 0
     from gogpt import train as recipes
 
@@ -98,8 +99,8 @@ def command(
             put_json(document(config.output, "recipe", refused.verdict, spoken))
         raise
     except recipes.Interrupted as stop:
-        console.print(f"interrupted at step {stop.step}; everything is saved. Go on with:\n"
-                      f"  gogpt train --resume {_shown(stop.folder)}", markup=False)
+        console.print(say(spoken, "interrupted at step {step}; everything is saved. Go on with:\n  gogpt train --resume {folder}",
+                          step=stop.step, folder=_shown(stop.folder)), markup=False)
         return 130
     folder = _shown(outcome.folder)
     if output_format == "json":
@@ -107,8 +108,10 @@ def command(
                   "model": str(outcome.folder / "final"), "report": str(outcome.report),
                   "findings": [f.to_dict(spoken) for f in outcome.findings]})
     elif not quiet:
-        console.print(f"done      {outcome.steps} steps{' (stopped early)' if outcome.stopped_early else ''}\n"
-                      f"model     {folder}/final\nreport    {folder}/report.html\ntalk      gogpt chat {folder}", markup=False)
+        early = " (stopped early)" if outcome.stopped_early else ""
+        console.print(say(
+            spoken, "done      {steps} steps" + early + "\nmodel     {folder}/final\nreport    {folder}/report.html\n"
+            "talk      gogpt chat {folder}", steps=outcome.steps, folder=folder), markup=False)
     return 0
 
 

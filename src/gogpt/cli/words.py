@@ -1,0 +1,51 @@
+"""The command line's own words in Chinese: a table over its English format strings.
+
+``say(lang, "step {step}", step=3)``: the English text is the key, so that a reader sees in the code what is
+printed, and a third language is one more table.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+ZH = {
+    "reading data": "读取数据",
+    "timing micro-batches": "为微批次计时",
+    "loading the model": "加载模型",
+    "saving the model": "保存模型",
+    "loading base and adapter": "加载基座与适配器",
+    "merging": "合并",
+    "saving": "保存",
+    "proving what was saved": "验证已保存的模型",
+    "training": "训练",
+    "training from step {step}": "从第 {step} 步继续训练",
+    "rows": "行",
+    "left": "剩余",
+    "data      {rows:,} rows in, {dropped:,} dropped, {examples:,} examples to train, {held:,} held out":
+        "数据      读入 {rows:,} 行，丢弃 {dropped:,} 行，训练样本 {examples:,} 个，留出 {held:,} 个",
+    "tokens    {tokens} an epoch, {trained} trained ({share:.0%}), template {template}":
+        "token     每轮 {tokens}，其中训练 {trained}（{share:.0%}），模板 {template}",
+    "plan      {steps:,} steps of {batch} rows ({epochs:.3g} epochs), learning rate up to {rate:g} ({schedule}, warm-up {warmup} steps), {precision}":
+        "计划      {steps:,} 步，每步 {batch} 行（{epochs:.3g} 轮），学习率最高 {rate:g}（{schedule}，预热 {warmup} 步），{precision}",
+    "train     {trainable} of {parameters} parameters ({method})": "训练      {parameters} 个参数中的 {trainable} 个（{method}）",
+    "loss {loss:.4f}  lr {lr:.2e}  {rate:,.0f} tokens/s": "损失 {loss:.4f}  学习率 {lr:.2e}  {rate:,.0f} token/秒",
+    "step {step}/{total}  {info}  left {left}": "第 {step}/{total} 步  {info}  剩余 {left}",
+    "step {step}  evaluation loss {loss:.4f} over {tokens:,} trained tokens ({seconds:.1f} s)":
+        "第 {step} 步  评估损失 {loss:.4f}（{tokens:,} 个被训练的 token，{seconds:.1f} 秒）",
+    "interrupted at step {step}; everything is saved. Go on with:\n  gogpt train --resume {folder}":
+        "在第 {step} 步中断；一切均已保存。继续：\n  gogpt train --resume {folder}",
+    "the run is finished; there is nothing to go on with: {folder}/final": "该训练已完成，无需继续：{folder}/final",
+    "done      {steps} steps\nmodel     {folder}/final\nreport    {folder}/report.html\ntalk      gogpt chat {folder}":
+        "完成      {steps} 步\n模型      {folder}/final\n报告      {folder}/report.html\n对话      gogpt chat {folder}",
+    "done      {steps} steps (stopped early)\nmodel     {folder}/final\nreport    {folder}/report.html\ntalk      gogpt chat {folder}":
+        "完成      {steps} 步（提前停止）\n模型      {folder}/final\n报告      {folder}/report.html\n对话      gogpt chat {folder}",
+    "{checks} checks, nothing found": "{checks} 项检查，没有发现问题",
+    "{checks} checks, 1 finding": "{checks} 项检查，1 个发现",
+    "{checks} checks, {findings} findings": "{checks} 项检查，{findings} 个发现",
+    "stopping: this step is finished and saved first (once more stops at once)": "正在停止：先完成并保存这一步（再按一次立即停止）",
+}
+
+
+def say(lang: str, text: str, **values: Any) -> str:
+    """``text`` in ``lang``, filled. A text without a translation stays English."""
+    return (ZH.get(text, text) if lang == "zh" else text).format(**values)
