@@ -13,11 +13,11 @@ those marks, since most templates have none:
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from os.path import commonprefix
 from typing import Any
 
 from gogpt.errors import GogptError, RowError
@@ -35,7 +35,8 @@ generation_config.json."""
 
 class ChatTemplate:
     """``source`` is the Jinja text. ``tokens`` are the names that templates may use (``bos_token``...).
-    ``stop`` are texts that can end an answer, the likeliest first; ``special`` all special token texts."""
+    ``stop`` are texts that can end an answer, the likeliest first; ``special`` all special token texts.
+    ``one_per_answer``: every answer is a rendering of its own, whether or not the template rewrites history."""
 
     def __init__(
         self,
@@ -46,11 +47,13 @@ class ChatTemplate:
         stop: Sequence[str] = (),
         special: Sequence[str] = (),
         eos: str | None = None,
+        one_per_answer: bool = False,
     ) -> None:
         self.source = source
         self.name = name
         self.tokens = dict(tokens or {})
         self.eos = eos or ""
+        self.one_per_answer = one_per_answer
         known = [s for s in stop if s] + [s for s in TURN_ENDS if s in set(special)]
         self._candidates = tuple(dict.fromkeys(known))
 
@@ -104,13 +107,15 @@ class ChatTemplate:
         if train_on == "all":
             return (merge_segments([(whole, True, False)]),)
         trained = trained_answers(messages, train_on)
+        if self.one_per_answer and any(trained):
+            return self._one_per_answer(messages, tools, trained)
         spans: list[tuple[int, int]] = []
         for i, train in enumerate(trained):
             if not train:
                 continue
             prompt = self._text(messages[:i], tools, prompt=True)
             upto = whole if i == len(messages) - 1 else self._text(messages[: i + 1], tools, prompt=False)
-            shared = len(commonprefix([upto, whole]))
+            shared = _shared(upto, whole)
             end, _ = self._last_stop(whole[:shared], len(prompt))
             stable = whole.startswith(prompt) and shared >= len(prompt) and (end >= 0 or shared == len(upto))
             if not stable:
@@ -128,7 +133,7 @@ class ChatTemplate:
             prompt = self._text(messages[:i], tools, prompt=True)
             whole = self._text(messages[: i + 1], tools, prompt=False)
             if not whole.startswith(prompt):
-                at = len(commonprefix([prompt, whole]))
+                at = _shared(prompt, whole)
                 raise RowError("prompt_not_prefix", f"the generation prompt of message {i + 1} is no prefix of "
                                f"the rendering with its answer: they part at character {at}")
             end, _ = self._last_stop(whole, len(prompt))
@@ -141,6 +146,13 @@ class ChatTemplate:
 
     def jinja(self) -> str:
         return self.source
+
+
+def _shared(a: str, b: str) -> int:
+    """How many characters two texts have in common at their beginning."""
+    if b.startswith(a):
+        return len(a)
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _split(text: str, spans: Sequence[tuple[int, int]]) -> Rendering:
@@ -162,10 +174,8 @@ def _for_jinja(message: Message) -> dict[str, Any]:
         function = call.get("function", call)
         # OpenAI's API writes arguments as a JSON string; chat templates want the object.
         if isinstance(function.get("arguments"), str):
-            try:
+            with contextlib.suppress(ValueError):
                 function["arguments"] = json.loads(function["arguments"])
-            except ValueError:
-                pass
         calls.append(call)
     if calls:
         out["tool_calls"] = calls
