@@ -18,7 +18,6 @@ from gogpt.errors import GogptError, RowError
 from gogpt.model import save_tokenizer, stop_token_ids
 from gogpt.records import IGNORE_INDEX, Conversation, Message
 from gogpt.templates import TEMPLATES, ChatTemplate, Rendering, declared, pick_template
-from gogpt.templates.turns import Turns
 from gogpt.tokenize import Tokenizer, encode, encode_prompt
 from templates_cases import (
     BASES,
@@ -254,7 +253,7 @@ def test_oracle_says_of_it(name):
     if template.base is None:
         assert (template.bos, template.eos, template.bos_in_text) == (about["bos"], about["eos"], about["bos_in_text"])
         assert list(template.stop) == about["stop"]
-        assert (isinstance(template.form, Turns) and template.form.system_place == "dropped") == (about["system_supported"] is False)
+        assert template.drops_system == (about["system_supported"] is False)
         if about["prefix"] is False:
             assert template.rewrites_history
 

@@ -18,11 +18,13 @@ import datetime
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gogpt.errors import GogptError, RowError
-from gogpt.records import Conversation, Message
 from gogpt.templates.template import Rendering, merge_segments, text_rendering, trained_answers
+
+if TYPE_CHECKING:
+    from gogpt.records import Conversation, Message
 
 TURN_ENDS = (
     "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|return|>", "<|call|>",
@@ -64,6 +66,8 @@ class ChatTemplate:
     @cached_property
     def stop(self) -> tuple[str, ...]:
         """The marker that this template really writes after an answer comes first."""
+        from gogpt.records import Message
+
         probe = (Message(role="user", content="1"), Message(role="assistant", content="2"))
         try:
             text = self._text(probe, (), prompt=False)

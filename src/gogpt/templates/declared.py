@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gogpt.errors import RowError
-from gogpt.records import Conversation, Message
 from gogpt.templates.program import Program
 from gogpt.templates.template import Rendering, merge_segments, text_rendering, trained_answers
 from gogpt.templates.turns import Turns
+
+if TYPE_CHECKING:
+    from gogpt.records import Conversation, Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,11 @@ class DeclaredTemplate:
     def rewrites_history(self) -> bool:
         """Whether a conversation of several answers can need one rendering for each."""
         return self.form.one_per_answer or (isinstance(self.form, Program) and self.form.may_rewrite)
+
+    @property
+    def drops_system(self) -> bool:
+        """Whether a system message is not written at all, as in the form's source."""
+        return isinstance(self.form, Turns) and self.form.system_place == "dropped"
 
     @property
     def texts(self) -> dict[str, str]:

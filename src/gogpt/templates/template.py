@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from gogpt.records import Conversation, Message, Segment
+if TYPE_CHECKING:
+    from gogpt.records import Conversation, Message, Segment
 
 TRAIN_ON = ("assistant", "last", "all")
 
@@ -69,6 +70,8 @@ def trained_answers(messages: Sequence[Message], train_on: str) -> list[bool]:
 
 def merge_segments(pieces: Sequence[tuple[str, bool, bool]], *, add_bos: bool = False) -> Rendering:
     """``(text, trained, is answer)`` pieces as a Rendering: empty texts go, untrained neighbours join."""
+    from gogpt.records import Segment  # numpy comes with it: the table can be listed without
+
     segments: list[Segment] = []
     answers: list[int] = []
     answer_before = True
@@ -87,5 +90,7 @@ def merge_segments(pieces: Sequence[tuple[str, bool, bool]], *, add_bos: bool = 
 
 def text_rendering(conversation: Conversation, eos: str) -> tuple[Rendering, ...]:
     """Plain text for continued pretraining: all of it is trained, and EOS ends the document."""
+    from gogpt.records import Segment
+
     segment = Segment(text=conversation.messages[0].content + eos, train=True)
     return (Rendering(segments=(segment,), answers=(), add_bos=True),)

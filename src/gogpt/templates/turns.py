@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from gogpt.records import Message
 from gogpt.templates.forms import fill
 
 if TYPE_CHECKING:
+    from gogpt.records import Message
     from gogpt.templates.declared import DeclaredTemplate
 
 Piece = tuple[str, bool, bool]
