@@ -110,7 +110,7 @@ TOOL = {"type": "function", "function": {"name": "weather", "description": "Wett
 
 
 @st.composite
-def tool_conversations(draw: Any, *, reasoning: bool) -> Conversation:
+def tool_conversations(draw: Any, *, reasoning: bool, text: st.SearchStrategy[str] = text) -> Conversation:
     """Questions, each with some rounds of tool calls and their results before the answer."""
     thought = st.none() | text if reasoning else st.none()
     messages = [Message(role="system", content=draw(text))] if draw(st.booleans()) else []

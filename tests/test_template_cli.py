@@ -176,6 +176,14 @@ def test_render_refuses(gogpt: Gogpt, tmp_path: Path) -> None:
     assert "<tools>" in gogpt("template", "render", "qwen2.5", put(tmp_path / "talk.json", {"messages": [user, answer], "tools": tools})).out
 
 
+@pytest.mark.parametrize(("name", "code"), [("solar/jinja", "TOK401"), ("ziya/llamafactory", "TOK401"), ("guanaco", "TOK407")])
+def test_forms_that_cannot_be_trained_are_refused(gogpt: Gogpt, recipe: Callable[..., Path], name: str, code: str) -> None:
+    """A form that others train without a stop token has a name here, so that it can be told."""
+    ran = gogpt("check", recipe(), f"data.template={name}", "--format", "json")
+    assert ran.code == 1
+    assert code in [f["code"] for f in ran.json["findings"]]
+
+
 @needs_shared
 @pytest.mark.parametrize("name", NAMES)
 def test_render_is_the_oracle(gogpt: Gogpt, tmp_path: Path, name: str) -> None:

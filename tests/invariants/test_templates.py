@@ -294,9 +294,7 @@ def test_fixture(name):
 @given(conversation=tool_conversations(reasoning=True))
 def test_qwen3_is_its_hub_template(conversation):
     """With tools, calls, results and reasoning: every prompt, and every text that ends with the answer just given."""
-    config = json.loads((SHARED / "tokenizers" / "qwen3-bpe-151k" / "tokenizer_config.json").read_text(encoding="utf-8"))
-    hub = ChatTemplate(config["chat_template"], stop=("<|im_end|>",))
-    ours = declared("qwen3")
+    hub, ours = hub_template("qwen3-bpe-151k"), declared("qwen3")
     messages = conversation.messages
     renderings = iter(ours.render(conversation))
     for i, message in enumerate(messages):
@@ -308,6 +306,36 @@ def test_qwen3_is_its_hub_template(conversation):
         assert whole.text == hub._text(after.messages, after.tools, prompt=False)
         (trained,) = [s.text for s in whole.segments if s.train]
         assert whole.text == hub.generation(before).text + trained + "\n"
+
+
+@cache
+def hub_template(folder: str, before: str = "") -> ChatTemplate:
+    config = json.loads((SHARED / "tokenizers" / folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    tokens = {key: value["content"] if isinstance(value, dict) else value for key in ("bos_token", "eos_token") if (value := config.get(key))}
+    return ChatTemplate(before + config["chat_template"], stop=("<|im_end|>",), tokens=tokens)
+
+
+@needs_shared
+@pytest.mark.parametrize(("folder", "name"), [("smollm2-bpe-49k", "smollm2"), ("deepseek-v3-bpe-128k", "deepseek_v3")])
+@settings(deadline=None, max_examples=50)
+@given(conversation=conversations(max_turns=4))
+def test_hub_templates_that_lie_beside(folder, name, conversation):
+    hub, asked = hub_template(folder), replace(conversation, messages=conversation.messages[:-1])
+    assert declared(name).render(conversation)[-1].text == hub._text(conversation.messages, (), prompt=False)
+    assert declared(name).generation(asked).text == hub.generation(asked).text
+
+
+@needs_shared
+@settings(deadline=None, max_examples=100)
+@given(conversation=tool_conversations(reasoning=False, text=plain))
+def test_qwen3_without_thinking_asks_as_its_hub_template(conversation):
+    """(Where the data has no reasoning: the hub template keeps that of the steps since the last question.)"""
+    hub = hub_template("qwen3-bpe-151k", "{%- set enable_thinking = false -%}")
+    ours = declared("qwen3/no_think")
+    for rendering, i in zip(ours.render(conversation), [i for i, m in enumerate(conversation.messages) if m.role == "assistant"], strict=True):
+        asked = replace(conversation, messages=conversation.messages[:i])
+        assert ours.generation(asked).text == hub.generation(asked).text
+        assert rendering.text.startswith(hub.generation(asked).text)
 
 
 @pytest.mark.parametrize("name", WITH_TOOLS)
@@ -368,6 +396,48 @@ def test_reasoning_is_carried(name, said):
         renderings = rendered(name, (question, answer, question, answer))
         assert [s.text for r in renderings for s in r.segments if s.train] == [said, said]
         assert renderings[1].text.count("because") == 1
+
+
+# -- in ids ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny_tokenizers(tmp_path_factory) -> dict[str, Tokenizer]:
+    out = {}
+    for kind, options in {"byte-level": {}, "dummy-prefix": {"dummy_prefix": True, "bos": True, "eos": "</s>"}}.items():
+        folder = tmp_path_factory.mktemp(kind)
+        make_tokenizer(folder, **options)
+        out[kind] = Tokenizer(folder)
+    return out
+
+
+BORDERS = (("Hello", "world."), (" a\n", "\n\nb "), ("你好。", "42"), ("end\n\n", " 😀"))
+
+
+@pytest.mark.parametrize("kind", ["byte-level", "dummy-prefix"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_ids_before_an_answer_are_those_of_its_prompt(tiny_tokenizers, name, kind):
+    """For every form and every answer, whatever stands at the border; and what is trained decodes to the answer."""
+    tokenizer = tiny_tokenizers[kind]
+    template = pick_template(name, tokenizer)
+    messages = [Message(role="system", content="Be brief.")]
+    for asked, said in BORDERS:
+        messages += [Message(role="user", content=asked), Message(role="assistant", content=said)]
+    for train_on in ("assistant", "last"):
+        renderings = template.render(Conversation(messages=tuple(messages)), train_on)
+        trained = [(e, end) for r in renderings for e in encode(r, tokenizer) for end in e.answer_ends]
+        answers = [s.text for r in renderings for i, s in enumerate(r.segments) if i in r.answers]
+        places = [i for i, m in enumerate(messages) if m.role == "assistant"][-len(answers):]
+        assert len(trained) == len(answers) == (4 if train_on == "assistant" else 1)
+        for (e, end), answer, place in zip(trained, answers, places, strict=True):
+            if len(renderings) > 1 or train_on == "last":
+                prompt = encode_prompt(template.generation(Conversation(messages=tuple(messages[:place]))), tokenizer)
+                assert e.input_ids[: len(prompt)].tolist() == prompt
+                assert (e.labels[: len(prompt)] == IGNORE_INDEX).all()
+                got = tokenizer.decode(e.input_ids[:end].tolist())[len(tokenizer.decode(prompt)):]
+                # After a special token, SentencePiece writes its space once more: so it does where the model is served. Its
+                # sign for a space is in DeepSeek's marks, which such a tokenizer cannot spell.
+                assert got == answer or (kind == "dummy-prefix" and got.split() == answer.replace("▁", " ").split())
 
 
 # -- in ids, through transformers itself -----------------------------------------------------------

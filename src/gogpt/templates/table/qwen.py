@@ -127,7 +127,7 @@ TEMPLATES: tuple[DeclaredTemplate, ...] = (
     QWEN3,
     variant(
         QWEN3, "no_think", "enable_thinking=False: the empty think block is part of the prompt and only the answer is trained. Reasoning "
-        "in the data is dropped; the hub template would keep it in the last answer.", verified="A*",
+        "in the data is dropped; the hub template would keep that of the steps since the last question.", verified="A*",
         form=Program(
             source=_source(answer=_NO_THINK, trained="loop.last and loop.index0 > ns.asked", opened=f"'{EMPTY_THINK}'"),
             one_per_answer=True, alternating=False, tools=True, reasoning=True,
