@@ -116,7 +116,7 @@ def test_what_is_no_recipe(text: str, code: str, said: str, tmp_path: Path, tiny
     ("method.rank=true", "CFG202", "true and false are no values of this key"),
     ("train.epochs=.inf", "CFG202", "should be a finite number"),
     ("output=", "CFG202", "output: should be a valid string, got nothing"),
-    ("data.template=chatlm", "TOK420", "did you mean 'chatml'?"),
+    ("data.template=chatlm", "TOK420", "'chatml'"),
     ("data.template=missing.jinja", "TOK420", "the template file cannot be read"),
     ("data.train.0.schema=alpacca", "DAT306", "did you mean 'alpaca'?"),
     ("data.train=nowhere/*.jsonl", "DAT300", "no file matches"),
@@ -245,7 +245,7 @@ def test_a_model_inside_the_folder_is_suggested(own_model: Path, recipe: Callabl
 
 @pytest.mark.parametrize("command", READING)
 def test_auto_without_a_chat_template(command: str, tiny_llama: Path, recipe: Callable[..., Path], refused: Refused) -> None:
-    refused(*READING[command], recipe(model=str(tiny_llama)), code="TOK422", said=["no chat template of its own", "alpaca | llama2 | chatml | llama3"])
+    refused(*READING[command], recipe(model=str(tiny_llama)), code="TOK422", said=["no chat template of its own", "gogpt template list"])
 
 
 @pytest.mark.parametrize("command", READING)
@@ -265,8 +265,8 @@ def test_a_template_file_that_is_no_text(recipe: Callable[..., Path], refused: R
 def test_template_render(refused: Refused, tmp_path: Path) -> None:
     good = tmp_path / "c.json"
     good.write_text(json.dumps(rows(1)[0]), encoding="utf-8")
-    refused("template", "render", "chatlm", good, code="TOK420", said=["did you mean 'chatml'?"], place=False)
-    refused("template", "show", "chatlm", code="TOK420", said=["did you mean 'chatml'?"], place=False)
+    refused("template", "render", "chatlm", good, code="TOK420", said=["'chatml'"], place=False)
+    refused("template", "show", "chatlm", code="TOK420", said=["'chatml'"], place=False)
     refused("template", "render", "chatml", tmp_path / "d.json", code="DAT300", said=["did you mean c.json?"])
     bad = tmp_path / "bad.json"
     for text, code in (("{", "DAT301"), ("", "DAT304"), ("[]", "DAT304"), ("[1]", "DAT301"), ('{"a": 1}', "DAT306"),
@@ -721,7 +721,7 @@ def test_generate(refused: Refused, tmp_path: Path, tiny: Path) -> None:
     json_prompts.write_text('{"prompt": "x"}\nnonsense\n', encoding="utf-8")
     refused("generate", "-q", tiny, "-f", json_prompts, code="DAT303", said=["prompts.jsonl:2"])
     refused("generate", "-q", tiny, "-f", tmp_path / "missing.jsonl", code="DAT300")
-    refused("generate", "-q", tiny, "Hello", "--template", "chatlm", code="TOK420", said=["did you mean 'chatml'?"], place=False)
+    refused("generate", "-q", tiny, "Hello", "--template", "chatlm", code="TOK420", said=["'chatml'"], place=False)
 
 
 def test_a_file_of_prompts_that_cannot_be_read(gogpt: Callable[..., Ran], tmp_path: Path, tiny: Path) -> None:
@@ -750,7 +750,7 @@ def test_show(refused: Refused, tmp_path: Path, recipe: Callable[..., Path]) -> 
     refused("show", *form, f"{data}:3", code="DAT309", said=["data.jsonl:3: the row cannot be used: unreadable: not valid JSON"])
     refused("show", *form, f"{tmp_path}/dta.jsonl:1", code="DAT300", said=["did you mean data.jsonl?"])
     refused("show", *form, path, "--row", "9", code="DAT309", said=["expected: 1 to 5"])
-    refused("show", *form, f"{data}:1", "--template", "chatlm", code="TOK420", said=["did you mean 'chatml'?"], place=False)
+    refused("show", *form, f"{data}:1", "--template", "chatlm", code="TOK420", said=["'chatml'"], place=False)
     refused("show", *form, f"{data}:1", "--schema", "opneai", code="DAT306", said=["did you mean 'openai'?"])
     refused("show", *form, f"{data}:1", "--model", tmp_path / "nowhere", code="MOD500")
     refused("show", *form, path.with_name("recipee.yaml"), code="CFG200", said=["did you mean"])

@@ -473,7 +473,7 @@ data:
         ),
         fix=("gogpt template list prints the names.", "gogpt template list 会列出所有模板名。"),
         example="""TOK420: no template is named 'chat-ml'
-  expected: auto, a .jinja file, or one of alpaca, llama2, chatml, llama3
+  expected: auto, a .jinja file, or a name of gogpt template list (with its variants: NAME/VARIANT)
   fix:      did you mean 'chatml'?
 
 data:

@@ -18,11 +18,13 @@ import datetime
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gogpt.errors import GogptError, RowError
-from gogpt.records import Conversation, Message
 from gogpt.templates.template import Rendering, merge_segments, text_rendering, trained_answers
+
+if TYPE_CHECKING:
+    from gogpt.records import Conversation, Message
 
 TURN_ENDS = (
     "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|return|>", "<|call|>",
@@ -35,7 +37,8 @@ generation_config.json."""
 
 class ChatTemplate:
     """``source`` is the Jinja text. ``tokens`` are the names that templates may use (``bos_token``...).
-    ``stop`` are texts that can end an answer, the likeliest first; ``special`` all special token texts."""
+    ``stop`` are texts that can end an answer, the likeliest first; ``special`` all special token texts.
+    ``one_per_answer``: every answer is a rendering of its own, whether or not the template rewrites history."""
 
     def __init__(
         self,
@@ -46,11 +49,13 @@ class ChatTemplate:
         stop: Sequence[str] = (),
         special: Sequence[str] = (),
         eos: str | None = None,
+        one_per_answer: bool = False,
     ) -> None:
         self.source = source
         self.name = name
         self.tokens = dict(tokens or {})
         self.eos = eos or ""
+        self.one_per_answer = one_per_answer
         known = [s for s in stop if s] + [s for s in TURN_ENDS if s in set(special)]
         self._candidates = tuple(dict.fromkeys(known))
 
@@ -61,6 +66,8 @@ class ChatTemplate:
     @cached_property
     def stop(self) -> tuple[str, ...]:
         """The marker that this template really writes after an answer comes first."""
+        from gogpt.records import Message
+
         probe = (Message(role="user", content="1"), Message(role="assistant", content="2"))
         try:
             text = self._text(probe, (), prompt=False)
@@ -104,6 +111,8 @@ class ChatTemplate:
         if train_on == "all":
             return (merge_segments([(whole, True, False)]),)
         trained = trained_answers(messages, train_on)
+        if self.one_per_answer and any(trained):
+            return self._one_per_answer(messages, tools, trained)
         spans: list[tuple[int, int]] = []
         for i, train in enumerate(trained):
             if not train:
@@ -144,8 +153,8 @@ class ChatTemplate:
 
 
 def _shared(a: str, b: str) -> int:
-    """Number of characters that both begin with."""
-    if a == b[: len(a)]:
+    """How many characters two texts have in common at their beginning."""
+    if b.startswith(a):
         return len(a)
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 

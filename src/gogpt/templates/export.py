@@ -6,99 +6,127 @@ print nothing. Every statement trims the white space around it, so that only the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from gogpt.templates.forms import expression, fill, literal, put
+from gogpt.templates.turns import Turns
+
 if TYPE_CHECKING:
-    from gogpt.templates.template import DeclaredTemplate
+    from gogpt.templates.declared import DeclaredTemplate
 
 
-def literal(text: str) -> str:
-    """``text`` as a Jinja string literal."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\t", "\\t")
-    return f"'{escaped}'"
+def _set(name: str, code: str) -> str:
+    return "{%- set " + name + " = " + code + " -%}"
 
 
-def _concat(form: str, **values: str) -> str:
-    """A format string as a Jinja concatenation: 'a{content}b' -> ``'a' ~ content ~ 'b'``."""
-    parts: list[str] = []
-    rest = form
-    while rest:
-        found = min(((rest.find("{" + k + "}"), k) for k in values if "{" + k + "}" in rest), default=None)
-        if found is None:
-            parts.append(literal(rest))
-            break
-        at, key = found
-        if at:
-            parts.append(literal(rest[:at]))
-        parts.append(values[key])
-        rest = rest[at + len(key) + 2:]
-    return " ~ ".join(parts) if parts else "''"
+def _if(condition: str, then: str, otherwise: str = "") -> str:
+    if not then and not otherwise:
+        return ""
+    tail = "{%- else -%}" + otherwise if otherwise else ""
+    return "{%- if " + condition + " -%}" + then + tail + "{%- endif -%}"
 
 
-def _fill(form: str, *values: str) -> str:
-    """``form`` with each ``@@`` replaced by the next value (Jinja is full of braces and per cents)."""
-    parts = form.split("@@")
-    return parts[0] + "".join(value + part for value, part in zip(values, parts[1:], strict=True))
+def _refuse(condition: str, why: str) -> str:
+    return _if(condition, "{{- raise_exception(" + literal(why) + ") -}}")
 
 
-def _put(expression: str) -> str:
-    return "" if expression == "''" else "{{- " + expression + " -}}"
+def _guards(t: DeclaredTemplate) -> str:
+    """What ``t.check`` refuses is refused where the template is served, too."""
+    form, name = t.form, f"The {t.name} template"
+    roles = ["user", "assistant", *(["tool"] if form.tools else [])]
+    wrong = f"message['role'] not in {roles}"
+    if form.alternating:
+        wrong = "message['role'] != ['user', 'assistant'][loop.index0 % 2]"
+    each = _refuse(wrong, f"{name} wants " + ("user and assistant in turn." if form.alternating else " and ".join(roles) + "."))
+    if not form.tools:
+        each += _refuse("message['tool_calls']", f"{name} has no form for tools.")
+    if not form.reasoning:
+        each += _refuse("message['role'] == 'assistant' and message['reasoning_content']",
+                        f"{name} has no form for reasoning_content.")
+    out = "" if form.tools else _refuse("tools is defined and tools", f"{name} has no form for tools.")
+    out += _set("system", "none") + _set("turns", "messages")
+    out += _if("messages and messages[0]['role'] == 'system'",
+               _set("system", "messages[0]['content'] or ''") + _set("turns", "messages[1:]"))
+    return out + "{%- for message in turns -%}" + each + "{%- endfor -%}"
 
 
 def export_jinja(t: DeclaredTemplate, *, leading_bos: str = "") -> str:
-    """The Jinja source for ``t``. It refuses what ``t.render`` refuses (turn order, tools)."""
+    """The Jinja source for ``t``."""
+    out = _guards(t) + put(literal(leading_bos))
+    if isinstance(t.form, Turns):
+        return out + _turns(t, t.form)
+    # The names that the program may use are set here, so that no server's own idea of them comes in between.
+    default = "none" if t.default_system is None else literal(t.default_system)
+    return out + _set("bos_token", literal(t.bos)) + _set("eos_token", literal(t.eos)) + _set("default_system", default) \
+        + t.form.source
 
-    def trim(role: str, expression: str) -> str:
-        return f"({expression}) | trim" if role in t.strip else expression
 
-    out = [_fill("{%- if tools is defined and tools -%}{{- raise_exception(@@) -}}{%- endif -%}",
-                 literal(f"The {t.name} template has no form for tools."))]
-    out.append("{%- set ns = namespace(system=none, block='', previous='') -%}{%- set turns = messages -%}")
-    out.append("{%- if messages and messages[0]['role'] == 'system' -%}")
-    out.append(_fill("{%- set ns.system = @@ -%}{%- set turns = messages[1:] -%}",
-                     trim("system", "messages[0]['content'] or ''")))
-    if t.default_system is not None:
-        out.append("{%- else -%}")
-        default = literal(t.default_system)
-        if t.default_system_with_input:
-            with_input = literal(t.default_system_with_input)
-            default = f"{with_input} if turns and turns[0]['input'] else {default}"
-        out.append(_fill("{%- set ns.system = @@ -%}", default))
-    out.append("{%- endif -%}")
-    out.append(_fill("{%- if ns.system is not none -%}{%- set ns.block = @@ -%}{%- endif -%}",
-                     _concat(t.system, content="ns.system")))
-    out.append(_put(literal(leading_bos or ("" if t.bos_per_turn or not t.bos_in_text else t.bos))))
-    if not t.system_in_user:
-        out.append("{{- ns.block -}}")
-    out.append("{%- for message in turns -%}")
-    wrong = "message['role'] not in ['user', 'assistant']"
-    if t.alternating:
-        wrong = "message['role'] != ['user', 'assistant'][loop.index0 % 2]"
-    out.append(_fill("{%- if @@ -%}{{- raise_exception(@@) -}}{%- endif -%}", wrong,
-                     literal(f"The {t.name} template wants user and assistant in turn.")))
-    out.append("{%- set content = message['content'] or '' -%}")
-    out.append("{%- if message['role'] == 'assistant' -%}")
-    out.append(_put(literal(t.header)))
-    answer = _concat(t.before_answer + "{content}" + t.before_stop + t.stop[0],
-                     content="(" + trim("assistant", "content") + ")")
-    out.append("{%- generation -%}" + _put(answer) + "{%- endgeneration -%}")
-    out.append(_put(literal(t.after_stop)))
-    out.append("{%- else -%}")
-    if t.before_user:
-        out.append(_fill("{%- if ns.previous == 'assistant' -%}@@{%- endif -%}", _put(literal(t.before_user))))
-    if t.bos_per_turn:
-        out.append(_put(literal(t.bos)))
-    prefix = ""
-    if t.system_in_user:
-        prefix = "ns.block ~ "
-        out.append("{%- if not loop.first -%}{%- set ns.block = '' -%}{%- endif -%}")
-    plain = _put(_concat(t.user, content="(" + trim("user", prefix + "content") + ")"))
-    if t.user_with_input is not None:
-        instruction = prefix + "content[:-(message['input'] | length) - 1]"
-        split = _put(_concat(t.user_with_input, content="(" + trim("user", instruction) + ")",
-                             input="(" + trim("user", "message['input']") + ")"))
-        plain = _fill("{%- if message['input'] -%}@@{%- else -%}@@{%- endif -%}", split, plain)
-    out.append(plain)
-    out.append("{%- endif -%}{%- set ns.previous = message['role'] -%}{%- endfor -%}")
-    out.append(_fill("{%- if add_generation_prompt -%}@@{%- endif -%}", _put(literal(t.header))))
-    return "".join(out)
+def _clean(form: Turns, role: str, code: str) -> str:
+    if role in form.strip:
+        code = f"({code}) | trim"
+    if role in form.drop_trailing_spaces:
+        code = f"({code}).rstrip(' ')"
+    if role in form.join_blank_lines:
+        code = f"({code}) | replace('\\r\\n', '\\n') | replace('\\n\\n', '\\n')"
+    return f"({code})"
+
+
+def _system(t: DeclaredTemplate, form: Turns, texts: Mapping[str, str]) -> str:
+    given = _set("ns.block", expression(form.system, texts, {"content": _clean(form, "system", "system")}))
+    default = None if t.default_system is None else literal(t.default_system)
+    if t.default_system_with_input is not None:
+        default = f"({literal(t.default_system_with_input)} if turns and turns[0]['input'] else {default or literal('')})"
+    block = form.without_system if form.without_system is not None else form.system if default else None
+    without = "" if block is None else _set("ns.block", expression(block, texts, {"content": default or "''"}))
+    return _if("system is not none", given, without)
+
+
+def _turns(t: DeclaredTemplate, form: Turns) -> str:
+    texts = t.texts
+
+    def said(text: str) -> str:
+        return put(literal(fill(text, texts)))
+
+    out = "{%- set ns = namespace(block='', previous='') -%}"
+    if form.system_place != "dropped":
+        out += _system(t, form, texts)
+    out += said(form.begin)
+    if form.system_place == "front":
+        out += "{{- ns.block -}}"
+    out += said(form.opening)
+    out += "{%- for message in turns -%}{%- set content = message['content'] or '' -%}"
+    out += _if("ns.previous == 'assistant'", said(form.between))
+    out += _if("message['role'] == 'assistant'", said(form.header) + _answer(form, texts) + said(form.after_answer),
+               _question(form, texts))
+    out += _set("ns.previous", "message['role']") + "{%- endfor -%}"
+    prompt = _if("ns.previous == 'assistant'", said(form.between)) + said(form.header)
+    return out + (_if("add_generation_prompt", prompt, said(form.end)) if prompt
+                  else _if("not add_generation_prompt", said(form.end)))
+
+
+def _answer(form: Turns, texts: Mapping[str, str]) -> str:
+    def written(text: str, trained: bool) -> str:
+        code = put(expression(text, texts, {"content": _clean(form, "assistant", "content")}))
+        return "{%- generation -%}" + code + "{%- endgeneration -%}" if trained else code
+
+    last = written(form.answer, True)
+    history = written(form.answer if form.answer_in_history is None else form.answer_in_history, not form.one_per_answer)
+    return last if last == history else _if("loop.last and not add_generation_prompt", last, history)
+
+
+def _question(form: Turns, texts: Mapping[str, str]) -> str:
+    rounds = {"round": "(loop.index0 // 2 + 1)", "round0": "(loop.index0 // 2)"}
+    block = "(ns.block if loop.first else '') ~ " if form.system_place == "first question" else ""
+
+    def joined(code: str) -> str:
+        if form.strip_with_system:
+            return _clean(form, "user", block + code)
+        return "(" + block + _clean(form, "user", code) + ")"
+
+    plain = put(expression(form.user, texts, rounds | {"content": joined("content")}))
+    if form.user_with_input is None:
+        return plain
+    instruction = joined("content[:-(message['input'] | length) - 1]")
+    values = {"content": instruction, "input": _clean(form, "user", "message['input']")}
+    return _if("message['input']", put(expression(form.user_with_input, texts, rounds | values)), plain)
