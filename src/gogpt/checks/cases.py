@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from gogpt.facts import DataFacts, EnvFacts, ExportFacts, Facts, ModelFacts, PlanFacts, RunFacts, StepStats
+from gogpt.facts import (
+    DataFacts,
+    EnvFacts,
+    ExportFacts,
+    Facts,
+    ModelFacts,
+    PlanFacts,
+    RunFacts,
+    StepStats,
+    TokenizerFacts,
+)
 
 ENV = EnvFacts(
     python="3.11.9", platform="linux", device="cpu", num_devices=0, device_name="cpu", bf16=False,
@@ -27,6 +37,8 @@ DATA = DataFacts(
     answers_stopped=2600, encoded=2000, collated_stops_in=64, collated_stops_out=64,
 )
 
+TOKENIZER = TokenizerFacts(file="tokenizer.json", library="tokenizers", size=49152)
+
 MODEL = ModelFacts(
     path="models/base", model_type="llama", num_parameters=134_515_008, trainable_parameters=4_884_480,
     embedding_rows=49152, tokenizer_size=49152, max_position_embeddings=8192, num_layers=30, hidden_size=576,
@@ -46,4 +58,4 @@ EXPORT = ExportFacts(
     adapter="runs/a/final",
 )
 
-HEALTHY = Facts(env=ENV, plan=PLAN, data=DATA, model=MODEL, run=RUN, export=EXPORT)
+HEALTHY = Facts(env=ENV, plan=PLAN, data=DATA, tokenizer=TOKENIZER, model=MODEL, run=RUN, export=EXPORT)
