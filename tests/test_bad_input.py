@@ -198,7 +198,7 @@ DAMAGE = {
     "weights of a few bytes": ("MOD500", "not a whole safetensors file"), "weights with another header": ("MOD500", "not a whole safetensors file"),
     "a git-lfs pointer": ("MOD500", "git lfs pull"), "no weights": ("MOD500", "the folder holds no weights"),
     "a missing shard": ("MOD500", "model-00002-of-00002.safetensors"), "a broken index": ("MOD500", "the weight index cannot be read"),
-    "broken tokenizer.json": ("TOK410", "tokenizer.json cannot be read"), "no tokenizer.json": ("TOK410", "no tokenizer.json"),
+    "broken tokenizer.json": ("TOK410", "tokenizer.json: not valid JSON"), "no tokenizer.json": ("TOK410", "no tokenizer in the model folder"),
     "broken tokenizer_config.json": ("TOK410", "not valid JSON"),
 }
 

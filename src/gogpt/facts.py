@@ -113,6 +113,34 @@ class DataFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerFacts:
+    """The file that the tokenizer is read from, compared with the other file that holds the same one, if there is one.
+
+    Of the first difference: ``text`` around it, and from the first token that differs on a few ids and tokens of both.
+    """
+
+    file: str
+    library: str
+    size: int
+    """highest token id + 1"""
+    other_file: str | None = None
+    compared: int = 0
+    """texts encoded with both: fixed ones, and the data's own"""
+    different: int = 0
+    text: str = ""
+    ids: tuple[int, ...] = ()
+    tokens: tuple[str, ...] = ()
+    other_ids: tuple[int, ...] = ()
+    other_tokens: tuple[str, ...] = ()
+    causes: tuple[str, ...] = ()
+    """equal_scores, merge_order, leading_space, normalizer, pre_tokenizer, vocabulary"""
+    equal_scores: int = 0
+    """pieces that share one score, which no list of merges can order"""
+    byte_pieces: bool = False
+    """characters without a piece are written as bytes (<0x0A>)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
     """What the checkpoint's files say (config.json and the safetensors headers), without loading weights."""
 
@@ -231,6 +259,7 @@ class Facts:
     env: EnvFacts | None = None
     plan: PlanFacts | None = None
     data: DataFacts | None = None
+    tokenizer: TokenizerFacts | None = None
     model: ModelFacts | None = None
     run: RunFacts | None = None
     export: ExportFacts | None = None

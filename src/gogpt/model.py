@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,11 @@ from gogpt.config import ModelConfig
 from gogpt.errors import GogptError
 from gogpt.templates import DeclaredTemplate, Template
 from gogpt.tokenize import Tokenizer
+from gogpt.tokenize.compare import causes_of, first_difference
+from gogpt.tokenize.convert import document_of
+from gogpt.tokenize.fast import FastBackend
+from gogpt.tokenize.probes import PROBES
+from gogpt.tokenize.spm import SentencePieceBackend
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -78,44 +85,121 @@ def served_template(template: Template, tokenizer: Tokenizer) -> str:
     return template.jinja()
 
 
-def save_tokenizer(tokenizer: Tokenizer, template: Template, out: Path, probe_texts: Sequence[str]) -> str:
-    """The tokenizer's own files, with the chat template that was trained. Returns the class it loads as.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedForm:
+    """A way to write the tokenizer: the class of transformers that reads it, and tokenizer.json (None: the model file)."""
 
-    transformers may put steps of its own in place of what tokenizer.json says (measured: SmolLM2, Llama 2). It is
-    asked for the ids of ``probe_texts``; where they differ from those trained, the folder names the class that
-    takes the file as it is, and is asked again. Raises GogptError TOK424 when they still differ.
+    kind: str
+    document: Mapping[str, Any] | None
+
+
+def served_forms(tokenizer: Tokenizer) -> Iterator[ServedForm]:
+    """The likeliest first. A SentencePiece model or a file of ranks is written as a tokenizer.json too."""
+    backend = tokenizer.backend
+    document = document_of(backend)
+    own = tokenizer.config.get("tokenizer_class")
+    if isinstance(backend, FastBackend) and isinstance(own, str) and own:
+        yield ServedForm(kind=own, document=document)
+    yield ServedForm(kind="PreTrainedTokenizerFast", document=document)
+    if isinstance(backend, SentencePieceBackend):
+        # transformers' own reading of the model itself; exact also where no list of merges is.
+        yield ServedForm(kind="SentencePieceBackend", document=None)
+
+
+def save_tokenizer(tokenizer: Tokenizer, template: Template, out: Path, probe_texts: Sequence[str]) -> str:
+    """The tokenizer with the chat template that was trained, in a form that encodes as it was trained.
+
+    transformers may put steps of its own in place of what tokenizer.json says (measured: SmolLM2, Llama 2), and orders
+    merges wrongly when it reads a SentencePiece model alone. It is asked for the ids of ``probe_texts`` and of the fixed
+    probes in each form, and the first form that gives the ids that were trained is kept (of those, one that also decodes
+    and begins a text as this tokenizer does, if there is one). Returns the class. Raises GogptError TOK424.
     """
+    (out / "chat_template.jinja").write_text(served_template(template, tokenizer), encoding="utf-8")
+    special = [f"{text}a {text}" for text in (*tokenizer.special_names.values(), *template.stop, *tokenizer.stop_texts) if text]
+    texts = list(dict.fromkeys([*PROBES, *special, *(t for t in probe_texts if t)]))
+    kept: ServedForm | None = None
+    written: ServedForm | None = None
+    refused: list[str] = []
+    for form in served_forms(tokenizer):
+        write_form(tokenizer, form, out)
+        written = form
+        seen = _ask(out, tokenizer, texts)
+        if seen.problem is not None:
+            refused.append(f"{form.kind}: {seen.problem}")
+            continue
+        kept = kept or form
+        if seen.whole:
+            kept = form
+            break
+    if kept is None:
+        raise GogptError("TOK424", "transformers encodes a text otherwise than it was trained", where=str(out), got="; ".join(refused),
+                         fix="serve with the tokenizer's own library; gogpt chat does", exit_code=1)
+    if kept is not written:
+        write_form(tokenizer, kept, out)
+    return kept.kind
+
+
+def rehearse_saving(tokenizer: Tokenizer, template: Template, probe_texts: Sequence[str], *, config: Path | None = None) -> str:
+    """``save_tokenizer`` into a folder that goes away: whether the trained model can be served is known before training.
+
+    ``config``: the config.json that will lie beside it; transformers picks classes by its model type. Raises GogptError TOK424.
+    """
+    with tempfile.TemporaryDirectory(prefix="gogpt-") as name:
+        if config is not None and config.is_file():
+            shutil.copyfile(config, Path(name) / "config.json")
+        try:
+            return save_tokenizer(tokenizer, template, Path(name), probe_texts)
+        except GogptError as problem:
+            problem.where = tokenizer.path
+            raise
+
+
+def write_form(tokenizer: Tokenizer, form: ServedForm, out: Path) -> None:
     for name in TOKENIZER_FILES:
+        (out / name).unlink(missing_ok=True)
+    config = {k: v for k, v in tokenizer.config.items() if k not in ("chat_template", "auto_map")}
+    config |= {name: text for name, text in tokenizer.special_names.items() if config.get(name) is None}
+    config["tokenizer_class"] = form.kind
+    config.setdefault("clean_up_tokenization_spaces", False)  # the answer is what was generated, spaces and all
+    backend = tokenizer.backend
+    for name in TOKENIZER_FILES if isinstance(backend, FastBackend) else ("special_tokens_map.json",):
         if (tokenizer.folder / name).is_file():
             shutil.copyfile(tokenizer.folder / name, out / name)
-    tokenizer.backend.save(str(out / "tokenizer.json"))
-    source = served_template(template, tokenizer)
-    (out / "chat_template.jinja").write_text(source, encoding="utf-8")
-    config = {k: v for k, v in tokenizer.config.items() if k not in ("chat_template", "auto_map")}
-    for kind in dict.fromkeys((config.get("tokenizer_class"), "PreTrainedTokenizerFast")):
-        if kind is None:
-            continue
-        config["tokenizer_class"] = kind
-        _write_json(out / "tokenizer_config.json", config)
-        different = _differs(out, tokenizer, probe_texts)
-        if different is None:
-            return str(kind)
-    raise GogptError("TOK424", "transformers encodes a text otherwise than it was trained", where=str(out),
-                     got=repr((different or "")[:80]), fix="report the tokenizer; until then serve with its tokenizer.json",
-                     exit_code=1)
+    if isinstance(backend, SentencePieceBackend):
+        shutil.copyfile(backend.file, out / "tokenizer.model")
+        tokens = {str(i): {"content": a.text, "lstrip": a.lstrip, "rstrip": a.rstrip, "normalized": False, "single_word": False,
+                           "special": a.special} for i, a in sorted(backend.added.items())}
+        config |= {"added_tokens_decoder": tokens, "add_bos_token": bool(backend.bos_prefix), "legacy": True}
+    if form.document is not None:
+        (out / "tokenizer.json").write_text(json.dumps(form.document, ensure_ascii=False), encoding="utf-8")
+    _write_json(out / "tokenizer_config.json", config)
 
 
-def _differs(folder: Path, tokenizer: Tokenizer, texts: Sequence[str]) -> str | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What transformers makes of a folder: None, or how its ids differ; whether it also decodes and begins texts the same."""
+
+    problem: str | None
+    whole: bool = False
+
+
+def _ask(folder: Path, tokenizer: Tokenizer, texts: Sequence[str]) -> _Seen:
     from transformers import AutoTokenizer
 
     try:
-        served = AutoTokenizer.from_pretrained(folder)
-    except (ValueError, OSError, KeyError, ImportError, AttributeError):
-        return "(the tokenizer class does not load)"
-    for text in texts:
-        if served.encode(text, add_special_tokens=False) != tokenizer.ids(text):
-            return text
-    return None
+        served: Any = AutoTokenizer.from_pretrained(folder)
+    except (ValueError, OSError, KeyError, ImportError, AttributeError, TypeError) as problem:
+        return _Seen(problem=f"does not load ({(str(problem).strip() or type(problem).__name__).splitlines()[0][:120]})")
+    found = first_difference(texts, tokenizer.ids, lambda text: served.encode(text, add_special_tokens=False))
+    if found is not None:
+        engine = getattr(served, "backend_tokenizer", None)
+        causes = causes_of(tokenizer.backend, json.loads(engine.to_str())) if engine is not None else ()
+        return _Seen(problem=str(found) + (f" ({', '.join(causes)})" if causes else ""))
+    prefix = list(tokenizer.bos_prefix)
+    parsed = tokenizer.special_pattern
+    plain = [tokenizer.ids(text) for text in PROBES if not (parsed and parsed.search(text))]
+    decodes = all(served.decode(ids) == tokenizer.decode(ids) for ids in plain)
+    return _Seen(problem=None, whole=decodes and served.encode("a")[: len(prefix)] == prefix)
 
 
 def save_generation_config(model_config: dict[str, Any], template: Template, tokenizer: Tokenizer, out: Path) -> None:

@@ -18,11 +18,16 @@ from gogpt.findings import Verdict, judge
 from gogpt.modelfiles import Checkpoint, find_model, model_facts
 from gogpt.packing import batch_rows
 from gogpt.plan import RunPlan, make_plan
+from gogpt.show import pick_samples
 from gogpt.templates import Template, pick_template
 from gogpt.tokenize import Tokenizer
+from gogpt.tokenize.compare import stretches_of, tokenizer_facts
 
 NUM_COLLATED = 64
 """Rows whose batches are compared with the examples that went in."""
+
+NUM_COMPARED = 100
+"""Examples whose texts are encoded with both forms of a tokenizer that the folder holds twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +68,9 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
     prepared = prepare(config.data, tokenizer, template, seed=config.train.seed, progress=progress)
     plan = make_plan(config, prepared.train, Checkpoint(folder), env)
     data = count_collated(prepared, plan, tokenizer)
-    facts = Facts(env=env, plan=plan.facts(config), data=data, model=model_facts(config, folder, tokenizer))
+    sample = stretches_of(tokenizer, (e.input_ids for e in pick_samples(prepared.train, prepared.sampled, NUM_COMPARED))) if tokenizer.other else []
+    facts = Facts(env=env, plan=plan.facts(config), data=data, tokenizer=tokenizer_facts(tokenizer, sample),
+                  model=model_facts(config, folder, tokenizer))
     verdict = judge(PREFLIGHT, facts, allow=config.checks.allow)
     return Preflight(config=config, folder=folder, tokenizer=tokenizer, template=template,
                      prepared=replace(prepared, facts=data), plan=plan, facts=facts, verdict=verdict)

@@ -24,7 +24,7 @@ from gogpt.config import RunConfig, parse_recipe
 from gogpt.errors import GogptError
 from gogpt.facts import StepStats, to_json
 from gogpt.findings import Finding, Verdict
-from gogpt.model import load_base, save_generation_config, save_tokenizer
+from gogpt.model import load_base, rehearse_saving, save_generation_config, save_tokenizer
 from gogpt.modelfiles import find_model, weights_fingerprint
 from gogpt.preflight import Preflight, preflight
 from gogpt.report import write_report
@@ -105,6 +105,8 @@ def train(config: RunConfig, observer: Observer, *, resume: bool = False, overwr
     start = _start_step(folder, before) if resume else 0
     with quiet_engines():
         args = training_arguments(config, before.plan, folder)
+        beside = None if config.method.kind == "lora" else before.folder / "config.json"
+        rehearse_saving(before.tokenizer, before.template, probe_texts(before), config=beside)
     if overwrite and folder.path.exists():
         shutil.rmtree(folder.path)
     status = _Status(folder, before, command)
@@ -291,15 +293,19 @@ def _batch_saver(folder: RunFolder) -> Any:
     return save
 
 
+def probe_texts(before: Preflight) -> list[str]:
+    """Texts of the run's own data, on which the served tokenizer must give the ids that are trained."""
+    return [before.tokenizer.decode(e.input_ids) for e in pick_samples(before.prepared.train, before.prepared.sampled)]
+
+
 def save_final(model: Any, before: Preflight, weights: Path, folder: RunFolder) -> None:
     """final/: adapter or whole model, tokenizer, chat template and stop tokens, all or nothing."""
-    texts = [before.tokenizer.decode(e.input_ids) for e in pick_samples(before.prepared.train, before.prepared.sampled)]
     with whole_folder(folder.final) as out:
         model.config.use_cache = True
         model.save_pretrained(str(out))
         if not (out / "config.json").exists():
             write_json(out / BASE_NOTE, {"base": str(weights), "fingerprint": weights_fingerprint(weights)})
-        save_tokenizer(before.tokenizer, before.template, out, texts)
+        save_tokenizer(before.tokenizer, before.template, out, probe_texts(before))
         save_generation_config(before.tokenizer.generation_config, before.template, before.tokenizer, out)
         (out / "README.md").unlink(missing_ok=True)
 

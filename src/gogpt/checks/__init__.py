@@ -35,6 +35,7 @@ from gogpt.checks.tokens.special_token_in_text import CHECK as TOK406
 from gogpt.checks.tokens.stop_never_trained import CHECK as TOK401
 from gogpt.checks.tokens.stop_not_a_token import CHECK as TOK407
 from gogpt.checks.tokens.targets_cut import CHECK as TOK405
+from gogpt.checks.tokens.tokenizer_differs import CHECK as TOK411
 from gogpt.errors import GogptError
 from gogpt.findings import Check, Page, Stage
 
@@ -44,7 +45,7 @@ CHECKS: tuple[Check, ...] = (
     ENV101,
     CFG210, CFG211, CFG212, CFG213, CFG214,
     DAT310, DAT311,
-    TOK401, TOK402, TOK403, TOK404, TOK405, TOK406, TOK407,
+    TOK401, TOK402, TOK403, TOK404, TOK405, TOK406, TOK407, TOK411,
     MOD501, MOD502, MOD503, MOD504, MOD505,
     RUN601, RUN602, RUN603, RUN604,
     EXP701, EXP702, EXP711, EXP712, EXP713,

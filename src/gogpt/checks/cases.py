@@ -12,6 +12,7 @@ from gogpt.facts import (
     RunFacts,
     ServedFacts,
     StepStats,
+    TokenizerFacts,
 )
 
 ENV = EnvFacts(
@@ -37,6 +38,8 @@ DATA = DataFacts(
     answers_stopped=2600, encoded=2000, collated_stops_in=64, collated_stops_out=64,
 )
 
+TOKENIZER = TokenizerFacts(file="tokenizer.json", library="tokenizers", size=49152)
+
 MODEL = ModelFacts(
     path="models/base", model_type="llama", num_parameters=134_515_008, trainable_parameters=4_884_480,
     embedding_rows=49152, tokenizer_size=49152, max_position_embeddings=8192, num_layers=30, hidden_size=576,
@@ -61,4 +64,4 @@ SERVED = ServedFacts(
     stop_ids=(2,), generation_stops=(2,), bos_twice=False,
 )
 
-HEALTHY = Facts(env=ENV, plan=PLAN, data=DATA, model=MODEL, run=RUN, export=EXPORT, served=SERVED)
+HEALTHY = Facts(env=ENV, plan=PLAN, data=DATA, tokenizer=TOKENIZER, model=MODEL, run=RUN, export=EXPORT, served=SERVED)

@@ -444,22 +444,26 @@ data:
     "TOK410": _page(
         title=("the tokenizer cannot be read", "无法读取分词器"),
         what=(
-            "Whether the model folder holds a tokenizer.json that can be read, and valid JSON in the files beside it.",
-            "检查模型目录中是否有可读取的 tokenizer.json，且相关文件是有效的 JSON。",
+            "Whether the model folder holds a tokenizer that can be read: tokenizer.json, a SentencePiece model (tokenizer.model, "
+            "spiece.model), tekken.json, a .tiktoken file, or GPT-2's vocab.json and merges.txt; and valid JSON in the files beside it.",
+            "检查模型目录中是否有可读取的分词器：tokenizer.json、SentencePiece 模型（tokenizer.model、spiece.model）、tekken.json、.tiktoken 文件，"
+            "或 GPT-2 的 vocab.json 与 merges.txt；且相关文件是有效的 JSON。",
         ),
         why=(
             "Token ids must be the ones that the base model was trained with. Another tokenizer in its place gives a run that "
-            "looks normal and a model that is useless.",
-            "token id 必须与基座模型训练时一致。换成别的分词器，训练看似正常，模型却毫无用处。",
+            "looks normal and a model that is useless. So a file that does not say how text is split (vocab.json without its class, a "
+            ".tiktoken file of unknown name) is not guessed at.",
+            "token id 必须与基座模型训练时一致。换成别的分词器，训练看似正常，模型却毫无用处。因此，没有说明如何切分文本的文件"
+            "（没有类名的 vocab.json、名称未知的 .tiktoken 文件）不会被猜测使用。",
         ),
         fix=(
-            "Download the model's tokenizer files again. For a folder with tokenizer.model alone, use the model's version with a "
-            "tokenizer.json.",
-            "重新下载模型的分词器文件。若目录中只有 tokenizer.model，请使用带 tokenizer.json 的版本。",
+            "Download the model's tokenizer files again. For a .tiktoken file of another name, write its pattern as \"pat_str\" into "
+            "tokenizer_config.json.",
+            "重新下载模型的分词器文件。若 .tiktoken 文件的名称未知，请在 tokenizer_config.json 中用 \"pat_str\" 写明其切分正则。",
         ),
-        example="""TOK410 models/base: no tokenizer.json in the model folder
+        example="""TOK410 models/base: no tokenizer in the model folder
   got:      config.json, model.safetensors
-  expected: tokenizer.json (and tokenizer_config.json)""",
+  expected: tokenizer.json, a SentencePiece tokenizer.model, tekken.json or a .tiktoken file""",
     ),
     "TOK420": _page(
         title=("unknown template", "未知的模板"),
@@ -549,25 +553,27 @@ data:
     "TOK424": _page(
         title=("the saved tokenizer encodes otherwise", "保存的分词器编码结果不同"),
         what=(
-            "Texts of the run are encoded once more by the saved tokenizer as transformers loads it; the ids must be those that were "
-            "trained.",
-            "用 transformers 加载保存的分词器，重新编码训练中的文本，得到的 id 必须与训练时一致。",
+            "Fixed texts and texts of the run are encoded once more by the saved tokenizer as transformers loads it; the ids must be those that "
+            "were trained. Several forms are tried (the model's own class, the file as it is, a SentencePiece model converted with its merges by "
+            "score, sentencepiece itself), and the first that gives the same ids is saved.",
+            "用 transformers 加载保存的分词器，重新编码固定文本和训练中的文本，得到的 id 必须与训练时一致。会依次尝试多种形式（模型自己的类、"
+            "原样使用文件、按分数转换的 SentencePiece 模型、sentencepiece 本身），保存第一个 id 相同的形式。",
         ),
         why=(
             "transformers may put a normalizer or a pre-tokenizer of its own in place of what tokenizer.json says (measured: Llama 2, "
-            "SmolLM2). A model that is served with other ids than it was trained on answers worse, without an error "
-            "(hiyouga/LLaMA-Factory#2509, #5845; ollama/ollama#8363).",
-            "transformers 可能用自己的规范化或预分词替换 tokenizer.json 的设置（实测：Llama 2、SmolLM2）。部署时的 id 与训练时不同，"
-            "回答会变差且没有报错（hiyouga/LLaMA-Factory#2509、#5845；ollama/ollama#8363）。",
+            "SmolLM2), and orders merges by id when it reads a SentencePiece model alone. A model that is served with other ids than it was "
+            "trained on answers worse, without an error (hiyouga/LLaMA-Factory#2509, #5845; ollama/ollama#8363).",
+            "transformers 可能用自己的规范化或预分词替换 tokenizer.json 的设置（实测：Llama 2、SmolLM2）；只有 SentencePiece 模型时，它按 id 排列合并规则。"
+            "部署时的 id 与训练时不同，回答会变差且没有报错（hiyouga/LLaMA-Factory#2509、#5845；ollama/ollama#8363）。",
         ),
         fix=(
-            "Serve the model with software that reads tokenizer.json as it is (the tokenizers library), and report the tokenizer to "
-            "GoGPT with the text of the message.",
-            "用直接读取 tokenizer.json 的软件（tokenizers 库）部署，并把该分词器和报错中的文本报告给 GoGPT。",
+            "Serve the model with software that reads the tokenizer's own file (tokenizers, sentencepiece, tiktoken), as gogpt chat does, and report "
+            "the tokenizer to GoGPT with the text of the message.",
+            "用直接读取分词器原文件的软件（tokenizers、sentencepiece、tiktoken）部署，如 gogpt chat，并把该分词器和报错中的文本报告给 GoGPT。",
         ),
-        example="""TOK424 runs/a/final: transformers encodes a text otherwise than it was trained
-  got:      'In 2024 ...'
-  fix:      report the tokenizer; until then serve with its tokenizer.json""",
+        example="""TOK424 models/base: transformers encodes a text otherwise than it was trained
+  got:      LlamaTokenizer: ' Hello': from token 1 on [29871, 15043] against [15043] (normalizer, pre_tokenizer)
+  fix:      serve with the tokenizer's own library; gogpt chat does""",
     ),
     "MOD500": _page(
         title=("the model cannot be loaded", "无法加载模型"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
@@ -86,9 +87,9 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     except OSError as problem:
         # A name that is too long, a disk that went away: the machine's answer, whichever call got it.
-        reason = problem.strerror or str(problem)
-        fail(GogptError("ENV110", f"cannot read or write: {reason}", where=str(problem.filename or "")[:200] or None,
-                        fix="check the path"), language(arguments))
+        from gogpt.runfolder import disk_error
+
+        fail(disk_error(problem, Path(str(problem.filename or "?")[:200])), language(arguments))
         return 2
     except Exception as problem:
         return _bug(problem)
