@@ -109,7 +109,7 @@ class ChatTemplate:
         messages, tools = conversation.messages, conversation.tools
         whole = self._text(messages, tools, prompt=False)
         if train_on == "all":
-            return (merge_segments([(whole, True, False)]),)
+            return (merge_segments(_without_results(whole, messages)),)
         trained = trained_answers(messages, train_on)
         if self.one_per_answer and any(trained):
             return self._one_per_answer(messages, tools, trained)
@@ -157,6 +157,23 @@ def _shared(a: str, b: str) -> int:
     if b.startswith(a):
         return len(a)
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _without_results(text: str, messages: Sequence[Message]) -> list[tuple[str, bool, bool]]:
+    """The whole text trained, but for what tools returned: the model must never learn to make results up."""
+    pieces: list[tuple[str, bool, bool]] = []
+    at = done = 0
+    for number, message in enumerate(messages, start=1):
+        content = message.content.strip()
+        found = text.find(content, at) if content else at
+        if message.role == "tool" and content:
+            if found < 0:
+                raise RowError("tool_result_not_found", f"message {number}: the template writes the tool's result in another form, "
+                               "which train_on: all would train")
+            pieces += [(text[done:found], True, False), (text[found : found + len(content)], False, False)]
+            done = found + len(content)
+        at = found + len(content) if found >= 0 else at
+    return [*pieces, (text[done:], True, False)]
 
 
 def _split(text: str, spans: Sequence[tuple[int, int]]) -> Rendering:

@@ -63,12 +63,19 @@ def encode(rendering: Rendering, tokenizer: Tokenizer, *, plain: Hidden | None =
     reader: Reader = PlainReader(tokenizer, plain) if plain else tokenizer
     prefix = list(reader.bos_prefix) if rendering.add_bos else []
     text = rendering.text
+    places = _trained_spans(rendering)
     if all(s.train for s in rendering.segments):
         # Everything is trained: there is no border between prompt and answer to keep.
         ids = prefix + reader.ids(text)
         return (Encoded(input_ids=np.asarray(ids, dtype=np.int32), labels=paint(ids, [True] * len(ids)),
                         answer_ends=(len(ids),)),)
-    places = _trained_spans(rendering)
+    if places and not rendering.answers:
+        # Everything but some stretches (a tool's results): a token that touches one is not trained.
+        found = reader.encode(text)
+        inside = [any(start <= a and b <= end for start, end in places) for a, b in found.spans]
+        ids = prefix + found.ids
+        return (Encoded(input_ids=np.asarray(ids, dtype=np.int32), labels=paint(ids, [True] * len(prefix) + inside),
+                        answer_ends=(len(ids),)),)
     whole = reader.encode(text)
     bounds = _token_bounds(text, whole, places, reader)
     if bounds is not None:
