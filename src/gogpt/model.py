@@ -72,7 +72,7 @@ def load_base(model: ModelConfig, folder: Path, dtype: str) -> PreTrainedModel:
 def stop_token_ids(template: Template, tokenizer: Tokenizer) -> list[int]:
     """Ids that end generation: the template's stop markers, then the tokenizer's own, without repeats."""
     texts = (*template.stop, *tokenizer.stop_texts)
-    ids = [found[0] for text in texts if len(found := tokenizer.ids(text)) == 1]
+    ids = [found for text in texts if (found := tokenizer.token_of(text)) is not None]
     return list(dict.fromkeys(ids))
 
 
@@ -93,6 +93,15 @@ class ServedForm:
     document: Mapping[str, Any] | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedAs:
+    """``kind``: the class of transformers that serves the saved tokenizer. ``refused``: those asked before it, and how
+    they encode otherwise."""
+
+    kind: str
+    refused: tuple[str, ...]
+
+
 def served_forms(tokenizer: Tokenizer) -> Iterator[ServedForm]:
     """The likeliest first. A SentencePiece model or a file of ranks is written as a tokenizer.json too."""
     backend = tokenizer.backend
@@ -106,13 +115,13 @@ def served_forms(tokenizer: Tokenizer) -> Iterator[ServedForm]:
         yield ServedForm(kind="SentencePieceBackend", document=None)
 
 
-def save_tokenizer(tokenizer: Tokenizer, template: Template, out: Path, probe_texts: Sequence[str]) -> str:
+def save_tokenizer(tokenizer: Tokenizer, template: Template, out: Path, probe_texts: Sequence[str]) -> SavedAs:
     """The tokenizer with the chat template that was trained, in a form that encodes as it was trained.
 
     transformers may put steps of its own in place of what tokenizer.json says (measured: SmolLM2, Llama 2), and orders
     merges wrongly when it reads a SentencePiece model alone. It is asked for the ids of ``probe_texts`` and of the fixed
     probes in each form, and the first form that gives the ids that were trained is kept (of those, one that also decodes
-    and begins a text as this tokenizer does, if there is one). Returns the class. Raises GogptError TOK424.
+    and begins a text as this tokenizer does, if there is one). Raises GogptError TOK424.
     """
     (out / "chat_template.jinja").write_text(served_template(template, tokenizer), encoding="utf-8")
     special = [f"{text}a {text}" for text in (*tokenizer.special_names.values(), *template.stop, *tokenizer.stop_texts) if text]
@@ -136,10 +145,10 @@ def save_tokenizer(tokenizer: Tokenizer, template: Template, out: Path, probe_te
                          fix="serve with the tokenizer's own library; gogpt chat does", exit_code=1)
     if kept is not written:
         write_form(tokenizer, kept, out)
-    return kept.kind
+    return SavedAs(kind=kept.kind, refused=tuple(refused))
 
 
-def rehearse_saving(tokenizer: Tokenizer, template: Template, probe_texts: Sequence[str], *, config: Path | None = None) -> str:
+def rehearse_saving(tokenizer: Tokenizer, template: Template, probe_texts: Sequence[str], *, config: Path | None = None) -> SavedAs:
     """``save_tokenizer`` into a folder that goes away: whether the trained model can be served is known before training.
 
     ``config``: the config.json that will lie beside it; transformers picks classes by its model type. Raises GogptError TOK424.

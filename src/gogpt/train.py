@@ -106,7 +106,9 @@ def train(config: RunConfig, observer: Observer, *, resume: bool = False, overwr
     with quiet_engines():
         args = training_arguments(config, before.plan, folder)
         beside = None if config.method.kind == "lora" else before.folder / "config.json"
-        rehearse_saving(before.tokenizer, before.template, probe_texts(before), config=beside)
+        saved = rehearse_saving(before.tokenizer, before.template, probe_texts(before), config=beside)
+    for told in saved.refused:
+        observer.note(f"transformers encodes otherwise as {told}; the tokenizer will be saved as {saved.kind}")
     if overwrite and folder.path.exists():
         shutil.rmtree(folder.path)
     status = _Status(folder, before, command)

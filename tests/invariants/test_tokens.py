@@ -4,6 +4,7 @@ and its stop, and no token lies on both sides of a border unnoticed."""
 from __future__ import annotations
 
 import json
+import shutil
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
@@ -108,6 +109,7 @@ def check_masks(tokenizer: Tokenizer, template: Template, said: list[str], name:
             number += 1
             stop = next((s for s in template.stop if s and answer.endswith(s)), None)
             if stop is not None:
+                assert ids, "the stop is lost"
                 own = tokenizer.id_of(stop)
                 if own in tokenizer.added_ids:
                     assert ids[-1] == own
@@ -297,6 +299,72 @@ def test_trimmed_spans_hide_no_border(tmp_path: Path) -> None:
     assert e.cut
     assert tokenizer.decode(e.input_ids[e.labels != IGNORE_INDEX]) == "the capital of "
     assert tokenizer.backend.document()["post_processor"] == raw["post_processor"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("which", ["end", "both"])
+def test_special_tokens_that_swallow_white_space(tmp_path: Path, which: str) -> None:
+    """As Phi-3's: the newline after <|im_end|> has no token. That is no straddle, and nothing need be cut."""
+    make_tokenizer(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    raw = json.loads(file.read_text(encoding="utf-8"))
+    for token in raw["added_tokens"]:
+        token["rstrip"] = token["content"] == "<|im_end|>" or which == "both"
+    file.write_text(json.dumps(raw), encoding="utf-8")
+    tokenizer = Tokenizer(tmp_path)
+    chat = (("user", "one "), ("assistant", "  two"), ("user", "\nthree"), ("assistant", "four  "))
+    (r,) = pick_template("chatml", tokenizer).render(Conversation(messages=tuple(Message(role=a, content=b) for a, b in chat)))
+    found = list(answers_of(r, tokenizer))
+    assert [cut for *_, cut in found] == [False, False]
+    assert [tokenizer.decode(ids) for _, _, _, ids, _ in found] == ["  two<|im_end|>", "four  <|im_end|>"]
+    for start, end in tokenizer.encode(r.text).spans:
+        assert r.text[start:end].strip() or "<" not in r.text[start:end]
+
+
+@pytest.fixture(scope="session")
+def metaspaces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tokenizer]:
+    source = SHARED / "tokenizers" / "tiny-spm-bpe-bytefallback-600"
+    out = {}
+    for scheme in ("always", "first"):
+        folder = tmp_path_factory.mktemp(scheme)
+        shutil.copyfile(source / f"tokenizer.metaspace-{scheme}.json", folder / "tokenizer.json")
+        shutil.copyfile(source / "tokenizer_config.json", folder / "tokenizer_config.json")
+        out[scheme] = Tokenizer(folder)
+    return out
+
+
+@needs_shared
+@pytest.mark.parametrize("scheme", ["always", "first"])
+@settings(deadline=None, max_examples=100)
+@given(said=conversations, template=st.sampled_from(NAMES))
+def test_masks_under_metaspace(metaspaces: dict[str, Tokenizer], scheme: str, said: list[str], template: str) -> None:
+    """The forms that transformers makes of a SentencePiece model, taken as a tokenizer.json of their own. They put no second
+    space before a text that begins with one, and so do not give such a text back."""
+    check_masks(metaspaces[scheme], pick_template(template, metaspaces[scheme]), said, "unigram")
+
+
+def test_a_cut_answer_under_metaspace_first(tmp_path: Path) -> None:
+    """Here no space is put after a special token; a cut answer must not get one either."""
+    make_tokenizer(tmp_path, dummy_prefix=True)
+    file = tmp_path / "tokenizer.json"
+    raw = json.loads(file.read_text(encoding="utf-8"))
+    raw |= {"normalizer": None, "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}}
+    file.write_text(json.dumps(raw), encoding="utf-8")
+    tokenizer = Tokenizer(tmp_path)
+    segments = [("one<|eot_id|>", False), ("Paris</s>", True), ("the capital of ", False), ("France</s>", True)]
+    r = Rendering(segments=tuple(Segment(text=t, train=train) for t, train in segments), answers=(1, 3))
+    (first, _) = found = list(answers_of(r, tokenizer))
+    assert [cut for *_, cut in found] == [True, True]
+    assert first[3] == tokenizer.ids("one<|eot_id|>Paris</s>")[len(tokenizer.ids("one<|eot_id|>")) :]
+
+
+def test_a_stop_marker_is_the_token_that_generation_makes(tiny_tokenizers: dict[str, Tokenizer]) -> None:
+    """A marker that is text: after other text it has no dummy prefix."""
+    for tokenizer in tiny_tokenizers.values():
+        assert tokenizer.token_of("<|im_end|>") == tokenizer.id_of("<|im_end|>")
+        assert tokenizer.token_of("the capital of France") is None
+        assert tokenizer.token_of("。") in (tokenizer.ids("a。")[-1], None)
+        assert tokenizer.token_of(".") == tokenizer.ids("a.")[-1]
+    assert tiny_tokenizers["dummy-prefix"].ids(".") != [tiny_tokenizers["dummy-prefix"].token_of(".")]
 
 
 def word_piece(folder: Path) -> Tokenizer:

@@ -139,7 +139,7 @@ def test_pieces_of_one_score(gogpt: Any, recipe: Any, tmp_path: Path, spm_model:
     tokenizer = Tokenizer(model)
     out = tmp_path / "saved"
     out.mkdir()
-    assert save_tokenizer(tokenizer, pick_template("llama2", tokenizer), out, ["The capital of France is Paris."]) == "SentencePieceBackend"
+    assert save_tokenizer(tokenizer, pick_template("llama2", tokenizer), out, ["The capital of France is Paris."]).kind == "SentencePieceBackend"
     assert not (out / "tokenizer.json").exists()
     again = Tokenizer(out)
     assert all(again.ids(t) == tokenizer.ids(t) for t in [*PROBES, "<s>[INST] the capital </s>"])
@@ -171,7 +171,7 @@ def test_a_tokenizer_that_no_form_serves(tmp_path: Path, spm_model: Path, monkey
 
     tokenizer = Tokenizer(spm_model)
     template = pick_template("llama2", tokenizer)
-    assert rehearse_saving(tokenizer, template, CORPUS, config=spm_model / "config.json") == "PreTrainedTokenizerFast"
+    assert rehearse_saving(tokenizer, template, CORPUS, config=spm_model / "config.json").kind == "PreTrainedTokenizerFast"
     load = AutoTokenizer.from_pretrained
 
     def other(folder: Any, **more: Any) -> Any:

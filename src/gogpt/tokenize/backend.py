@@ -1,7 +1,8 @@
 """What every tokenizer library looks like from here: text to ids and spans, ids to text.
 
 Spans are character positions ``(start, end)`` in the text that was given. A token that holds a part of a
-character spans the whole character; the space that SentencePiece puts before a text spans the first character.
+character spans the whole character; the space that SentencePiece puts before a text spans the first character; white
+space that a special token swallows (Phi-3's ``<|end|>``) belongs to no token.
 """
 
 from __future__ import annotations
@@ -119,6 +120,12 @@ class Splitter:
             at = found.end()
         if at < len(text):
             yield at, len(text), None
+
+
+def within(text: str, start: int, end: int, token: Added) -> tuple[int, int]:
+    """The place of an added token's own text in a match that took in the white space around it (lstrip, rstrip)."""
+    at = text.find(token.text, start, end)
+    return (at, at + len(token.text)) if at >= 0 else (start, end)
 
 
 def byte_spans(text: str, lengths: Sequence[int]) -> list[tuple[int, int]]:

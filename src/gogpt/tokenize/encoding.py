@@ -52,6 +52,7 @@ class Reader(Protocol):
     def ids(self, text: str) -> list[int]: ...
     def encode(self, text: str) -> Spans: ...
     def continuation(self, text: str, after: str) -> list[int]: ...
+    def begun(self, token: int, text: str) -> list[int]: ...
 
 
 def encode(rendering: Rendering, tokenizer: Tokenizer, *, plain: Hidden | None = None) -> tuple[Encoded, ...]:
@@ -98,9 +99,13 @@ def _cut(text: str, start: int, end: int, prefix: list[int], reader: Reader) -> 
     """The answer at ``start`` as a sequence of its own: its prompt as inference encodes it, then the answer."""
     before = text[:start]
     prompt = reader.ids(before)
-    # After an added token a stretch begins, and the answer is encoded as the text of its own that it is.
-    fresh = not prompt or prompt[-1] in reader.added_ids
-    answer = reader.ids(text[start:end]) if fresh else reader.continuation(text[start:end], before)
+    said = text[start:end]
+    if not prompt:
+        answer = reader.ids(said)
+    elif prompt[-1] in reader.added_ids:
+        answer = reader.begun(prompt[-1], said)  # a stretch begins: no other text is continued
+    else:
+        answer = reader.continuation(said, before)
     ids = prefix + prompt + answer
     marks = [False] * (len(ids) - len(answer)) + [True] * len(answer)
     return Encoded(input_ids=np.asarray(ids, dtype=np.int32), labels=paint(ids, marks), answer_ends=(len(ids),), cut=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gogpt.errors import GogptError
-from gogpt.tokenize.backend import UNBOUNDED, Added, Spans
+from gogpt.tokenize.backend import UNBOUNDED, Added, Spans, within
 
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
@@ -123,7 +123,7 @@ class FastBackend:
     def max_token_chars(self) -> int:
         model = self.raw.get("model") or {}
         whole = self.byte_level or bool(model.get("byte_fallback"))
-        if model.get("type") != "BPE" or not whole or any(a.lstrip or a.rstrip for a in self.added.values()):
+        if model.get("type") != "BPE" or not whole or self._strips:
             return UNBOUNDED
         shrinks = 1
         normalizer = self.raw.get("normalizer") or {}
@@ -161,12 +161,27 @@ class FastBackend:
 
     def encode(self, text: str) -> Spans:
         found = self.engine.encode(text, add_special_tokens=False)
-        return Spans(found.ids, found.offsets)
+        if not self._strips:
+            return Spans(found.ids, found.offsets)
+        added = self.added
+        return Spans(found.ids, [within(text, *span, added[i]) if i in added else span for i, span in zip(found.ids, found.offsets, strict=True)])
+
+    @cached_property
+    def _strips(self) -> bool:
+        return any(a.lstrip or a.rstrip for a in self.added.values())
 
     def stretch(self, text: str, *, first: bool = True, bare: bool = False) -> Spans:
         if not text:
             return Spans([], [])
-        found = self._plain(first or not self._first_only, bare).encode(text, add_special_tokens=False)
+        inner = not first and self._first_only
+        if inner or (bare and not all(a.special for a in self.added.values())):
+            found = self._plain(not inner, bare).encode(text, add_special_tokens=False)
+            return Spans(found.ids, found.offsets)
+        self.engine.encode_special_tokens = True
+        try:
+            found = self.engine.encode(text, add_special_tokens=False)
+        finally:
+            self.engine.encode_special_tokens = False
         return Spans(found.ids, found.offsets)
 
     @cached_property

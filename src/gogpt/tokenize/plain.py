@@ -114,6 +114,12 @@ class PlainReader:
                 return both[len(before):]
         return self.ids(text)
 
+    def begun(self, token: int, text: str) -> list[int]:
+        if not self._marks.search(text):
+            return self.tokenizer.begun(token, text)
+        both = self.ids(self.tokenizer.token(token) + text)
+        return both[1:] if both[:1] == [token] and not self.tokenizer.backend.added[token].rstrip else self.ids(text)
+
     def _stretches(self, text: str, whole: Spans) -> Iterator[tuple[int, int, int, int]]:
         """Start, end, and first and last token of each added token and of each stretch between two."""
         at, token = 0, 0

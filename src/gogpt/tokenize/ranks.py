@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gogpt.errors import GogptError
-from gogpt.tokenize.backend import Added, Spans, Splitter, byte_spans
+from gogpt.tokenize.backend import Added, Spans, Splitter, byte_spans, within
 
 TEKKEN_SPECIAL = (
     "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
@@ -130,7 +130,7 @@ class RanksBackend:
         for start, end, token in splitter.split(text):
             if token is not None:
                 ids.append(token)
-                spans.append((start, end))
+                spans.append(within(text, start, end, self.added[token]))
                 continue
             found = self._stretch(text[start:end])
             ids += found.ids

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gogpt.errors import GogptError
-from gogpt.tokenize.backend import UNBOUNDED, Added, Spans, Splitter
+from gogpt.tokenize.backend import UNBOUNDED, Added, Spans, Splitter, within
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 UNIGRAM, BPE = 1, 2
@@ -126,7 +126,8 @@ class SentencePieceBackend:
         bos, eos, pad = self._engine.bos_id(), self._engine.eos_id(), self._engine.pad_id()
         unknown: int = self._engine.unk_id()
         self.unknown: int | None = unknown
-        self._renamed = unknown in added and added[unknown].text != spec.pieces[unknown][0]
+        renamed = unknown in added and added[unknown].text != spec.pieces[unknown][0]
+        self._writes_unknown = not renamed and all(kind != BYTE for _, _, kind in spec.pieces)
         named = {"bos_token": bos, "eos_token": eos, "pad_token": pad, "unk_token": unknown}
         self.names = {name: spec.pieces[i][0] for name, i in named.items() if i >= 0}
         self.bos_prefix: tuple[int, ...] = (bos,) if add_bos and bos >= 0 else ()
@@ -200,7 +201,7 @@ class SentencePieceBackend:
         for start, end, token in splitter.split(text):
             if token is not None:
                 ids.append(token)
-                spans.append((start, end))
+                spans.append(within(text, start, end, self.added[token]))
                 continue
             found = self._stretch(text[start:end])
             ids += found.ids
@@ -227,8 +228,8 @@ class SentencePieceBackend:
         out: list[str] = []
         held: list[int] = []
         for i in ids:
-            if 0 <= i < len(self.spec.pieces) and (i not in self.added or (i == self.unknown and not self._renamed)):
-                held.append(i)  # an unknown word has no text: the library writes its mark for it
+            if 0 <= i < len(self.spec.pieces) and (i not in self.added or (i == self.unknown and self._writes_unknown)):
+                held.append(i)  # an unknown word: the library writes its mark for it
                 continue
             if held:
                 out.append(self._engine.decode(held))

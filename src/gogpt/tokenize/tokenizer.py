@@ -152,6 +152,21 @@ class Tokenizer:
         tokenizers put before a text (measured: ``Hello`` after a prompt is not ``▁Hello``)."""
         return self.backend.continuation(text, after)
 
+    def begun(self, token: int, text: str) -> list[int]:
+        """Ids of ``text`` as the first of a stretch: right after the added token of id ``token``."""
+        added = self.backend.added[token]
+        both = self.ids(added.text + text)
+        # A token that swallows white space would take it from the text.
+        return both[1:] if both[:1] == [token] and not added.rstrip else self.ids(text)
+
+    def token_of(self, text: str) -> int | None:
+        """The one token that ``text`` is where it follows other text, or None (a stop marker: ``</s>``, ``###``)."""
+        own = self.backend.id_of(text)
+        if own is not None and own in self.added_ids:
+            return own
+        ids = self.continuation(text, "a")
+        return ids[0] if len(ids) == 1 else None
+
     def decode(self, ids: Sequence[int] | TokenArray) -> str:
         return self.backend.decode([int(i) for i in ids])
 
