@@ -104,7 +104,7 @@ class Preparer:
         self.tokenizer = tokenizer
         self.template = template
         self.counts = Counts()
-        self.stop_ids = tuple(i[0] for t in template.stop if len(i := tokenizer.ids(t)) == 1)
+        self.stop_ids = tuple(i for t in template.stop if (i := tokenizer.token_of(t)) is not None)
 
     def examples(self, conversation: Conversation, ledger: Ledger) -> list[Example]:
         """Examples of one conversation (kept in the ledger before); [] when it was dropped and counted."""
@@ -341,7 +341,7 @@ def _facts(train: ExampleSet, eval_set: ExampleSet, ledger: Ledger, preparer: Pr
         tokens=train.num_tokens, trained_tokens=train.num_trained,
         longest=int(lengths.max()) if lengths.size else 0,
         template=template.name, stop_ids=preparer.stop_ids, stop_texts=template.stop,
-        stop_is_token=bool(template.stop) and len(tokenizer.ids(template.stop[0])) == 1,
+        stop_is_token=bool(template.stop) and tokenizer.token_of(template.stop[0]) is not None,
         bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id,
         answers=counts.answers, answers_stopped=counts.answers_stopped,
         no_trained=counts.no_trained.tally(), cut_targets=counts.cut_targets.tally(),

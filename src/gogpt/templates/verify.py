@@ -64,13 +64,14 @@ def served_facts(folder: Path) -> ServedFacts:
     nearest, theirs = _nearest(mine, tokenizer)
     equal = [n for n in PROBES if mine[n].refusal is None and mine[n] == theirs[n]]
     stop = own.stop[0] if own.stop else None
+    token = tokenizer.token_of(stop) if stop else None
     first = next((m.text for m in mine.values() if m.text), "")
     bos = tokenizer.bos_token
     return ServedFacts(
         path=str(folder), nearest=nearest, equal=len(equal), probes=len(PROBES), difference=_difference(mine, theirs),
         refused=tuple(f"{n}: {m.refusal}" for n, m in mine.items() if m.refusal is not None),
         not_prefix=tuple(n for n, m in mine.items() if m.broken or (m.refusal is None and not m.text.startswith(m.prompt))),
-        stop_text=stop, stop_ids=tuple(tokenizer.ids(stop)) if stop else (), generation_stops=generation_stops(folder, tokenizer),
+        stop_text=stop, stop_ids=(token,) if token is not None else tuple(tokenizer.ids(stop)) if stop else (), generation_stops=generation_stops(folder, tokenizer),
         bos_twice=bool(bos and tokenizer.bos_prefix and first.startswith(bos)),
     )
 
