@@ -95,6 +95,29 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "kept, examples": "conversations, and training sequences made of them, in `train` and `eval`",
         "notes": "what else was done, counted",
     }),
+    "inspected": ("`gogpt data inspect PATH --format json`.", {
+        "object": '`{"path", "kind"}`',
+        "files": "each with `path`, `schema`, `rows`, `conversations`, `dropped`, `error` and `evidence`: of `sampled` rows `fits` have the schema; "
+        "`shapes`, fields that stand together; `read` and `ignored`, fields with the number of rows that have them; `others`, rows of another schema",
+        "rows_in, conversations, drops, first, notes": "as in `ledger.json`",
+        "texts, turns, multi_turn": "documents for continued pretraining among the conversations; messages of the user's; conversations with several",
+        "messages, system, tools": "messages by role; `conversations` with a system message, `distinct` and `most_frequent` ones; `conversations` that "
+        "declare tools, `calls`, `results`, `names`",
+        "characters": "`{count, min, median, mean, p95, max}` of a whole `conversation`, and of one message of each role",
+        "histogram": '`[{"low", "high", "count"}, ...]`: conversations of at least `low` and less than `high` characters; the counts add up to all',
+        "tokens": "with `--model`: `model`, `template`, `total`, `trained`, `sequences`, and of the longest sequence of each conversation `lengths`, "
+        "`histogram` and `over`: how many are longer than each `max_length`; else null",
+        "languages": "`method`, and `counts` by ISO 639 code (by script where py3langid is not installed; `und`: not told)",
+        "notices": "what looks odd: `name`, `count` of conversations, `share`, `first` places, `spelled` with occurrences",
+        "samples": "a few conversations: `origin`, `messages`, `tools`",
+    }),
+    "listed": ("One of the list that `gogpt data list --format json` prints.", {
+        "id, name, licence": "hub id; name; SPDX id, or `non-commercial`, `custom`, `mixed`, `unknown`",
+        "rows, about": "rows of the usual training split, or null; whether that is rounded",
+        "languages, tasks": "ISO 639 codes (`mul`: many); what it is used for",
+        "schema, readable": "the schema that reads it; whether this version has it",
+        "good_for, trap": "`{en, zh}`: a short sentence each",
+    }),
     "converted": ("`OUT.ledger.json` beside the file that `gogpt data convert` writes; also its `--format json`.", {
         "rows_in, conversations, drops, first, schema, notes": "as in `ledger.json`",
     }),
@@ -140,7 +163,7 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
 
 TITLES = {
     "plan": "The plan", "show": "One row at every stage", "check": "Findings of a check", "finding": "A finding", "ledger": "The ledger",
-    "converted": "The ledger of a conversion", "metrics": "A step", "eval": "An evaluation", "run": "The status of a run",
+    "inspected": "An inspection of data", "listed": "A data set of the catalogue", "converted": "The ledger of a conversion", "metrics": "A step", "eval": "An evaluation", "run": "The status of a run",
     "trained": "The result of a training", "merged": "The result of a merge", "answer": "An answer", "rendered": "A rendering",
 }
 

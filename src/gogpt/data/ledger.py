@@ -1,4 +1,12 @@
-"""The ledger: what became of every row. It conserves: ``rows_in = conversations + sum of drops``, always."""
+"""The ledger: what became of every row. It conserves: ``rows_in = conversations + sum of drops``, always.
+
+A row is what holds one conversation. Where that is not a row of the file, the ledger says so in its notes:
+
+- A row that holds several (the instances of an instruction, the paths of a tree of replies) counts once for each,
+  all with the origin of their row.
+- Rows that are single messages (OpenAssistant's flat export) are joined first. Each path from a first message to a
+  last one counts once, with the origin of the last; a message on no path counts by itself, and is dropped.
+"""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from gogpt.data.decoding import HEAD, decode, encoding_of, open_bytes
+from gogpt.data.json_rows import Row, read_json, read_lines
 from gogpt.errors import GogptError, RowError
 from gogpt.records import Origin
 
@@ -27,7 +27,7 @@ ROW_FILES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow")
 TEXT_FILES = (".txt", ".md")
 HUB_ID = re.compile(r"^(?:hub:)?[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
-Row = tuple["dict[str, Any] | RowError", Origin]
+__all__ = ["HubSource", "Row", "display_path", "find_files", "is_hub_id", "read_hub", "read_rows"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,18 +58,21 @@ def _suffix(path: Path) -> str:
     return os.path.splitext(name)[1]
 
 
-def find_files(spec: str) -> list[Path]:
-    """The files of a path, folder or glob, sorted. Raises GogptError DAT300 (none), DAT304 (empty folder)."""
+def find_files(spec: str, split: str | None = None) -> list[Path]:
+    """The files of a path, folder or glob, sorted. ``split``: of a saved DatasetDict, the one to read if it has it.
+
+    Raises GogptError DAT300 (none), DAT304 (empty folder).
+    """
     if not spec.strip():
         raise GogptError("DAT300", "the path of the data is empty", got=repr(spec), fix="name a file, a folder, a glob or a hub id")
     try:
-        return _find_files(spec)
+        return _find_files(spec, split)
     except OSError as problem:  # a name that is too long, a folder that may not be read
         raise GogptError("DAT300", f"the data cannot be looked for: {problem.strerror}", where=display_path(spec[:200]),
                          fix="check the path") from problem
 
 
-def _find_files(spec: str) -> list[Path]:
+def _find_files(spec: str, split: str | None) -> list[Path]:
     path = Path(spec)
     if path.is_file():
         return [path]
@@ -77,8 +80,8 @@ def _find_files(spec: str) -> list[Path]:
         inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
         found = [p for p in inside if _suffix(p) in ROW_FILES]
         arrow = [p for p in found if _suffix(p) == ".arrow"]
-        if (arrow and (path / "state.json").exists()) or any(p.parent.joinpath("state.json").exists() for p in arrow):
-            found = arrow  # a saved Dataset: the JSON files beside are its description
+        if any(p.parent.joinpath("state.json").exists() for p in arrow):
+            found = _saved(path, arrow, split)  # a saved Dataset: the JSON files beside are its description
         found = found or [p for p in inside if _suffix(p) in TEXT_FILES]
         if not found:
             raise GogptError("DAT304", "the folder holds no data file", where=display_path(path),
@@ -95,6 +98,21 @@ def _find_files(spec: str) -> list[Path]:
     near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1) if path.parent.is_dir() else []
     raise GogptError("DAT300", "there is no such data file", where=display_path(path),
                      fix=f"did you mean {near[0]}?" if near else "paths in a recipe are relative to the recipe")
+
+
+def _saved(path: Path, arrow: list[Path], split: str | None) -> list[Path]:
+    """The files of a saved Dataset or DatasetDict: those that its state.json lists, not the caches of its maps."""
+    if split is not None and (path / "dataset_dict.json").exists() and any(p.parent == path / split for p in arrow):
+        arrow = [p for p in arrow if p.parent == path / split]
+    listed: dict[Path, set[str] | None] = {}
+    for folder in {p.parent for p in arrow}:
+        try:
+            state = json.loads((folder / "state.json").read_bytes())
+            listed[folder] = {str(file["filename"]) for file in state["_data_files"]} or None
+        except (OSError, ValueError, TypeError, KeyError):
+            listed[folder] = None
+    kept = [p for p in arrow if (names := listed[p.parent]) is None or p.name in names]
+    return kept or arrow
 
 
 def is_hub_id(spec: str) -> bool:
@@ -153,153 +171,9 @@ def _text_rows(stream: io.BufferedReader, path: Path, shown: str, notes: dict[st
     elif kind in (".csv", ".tsv"):
         yield from _csv(io.TextIOWrapper(stream, encoding=encoding, errors="surrogateescape", newline=""), kind, shown)
     elif is_array or kind == ".json":
-        yield from _json(stream, encoding, shown, named_lines=kind in (".jsonl", ".ndjson"))
+        yield from read_json(stream, encoding, shown, named_lines=kind in (".jsonl", ".ndjson"))
     else:
-        yield from _lines(stream, encoding, shown)
-
-
-MAX_DEPTH = 100
-"""Levels of a row's objects and lists."""
-
-_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
-
-
-def _row(value: Any, text: str) -> dict[str, Any] | RowError:
-    """A row as read from the JSON ``text``."""
-    if text.count("{") + text.count("[") > MAX_DEPTH and _is_too_deep(value):
-        return RowError("unreadable", f"nested deeper than {MAX_DEPTH} levels")
-    if isinstance(value, dict):
-        if _HALF_CHARACTER.search(text):  # most are pairs that make an emoji; half a pair is no text at all
-            try:
-                json.dumps(value, ensure_ascii=False).encode("utf-8")
-            except UnicodeEncodeError as problem:
-                return RowError("unreadable", f"half of a character: the escape \\u{ord(problem.object[problem.start]):04x} without its other half")
-        return value
-    kind = {list: "a list", str: "a text", type(None): "null", bool: "true or false"}.get(type(value), "a number")
-    return RowError("not_an_object", f"the row is {kind}, not an object with named fields")
-
-
-def _is_too_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        level = [x for v in level if isinstance(v, (dict, list)) for x in (v.values() if isinstance(v, dict) else v)]
-    return bool(level)
-
-
-def _lines(stream: BinaryIO, encoding: str, shown: str) -> Iterator[Row]:
-    number = 0
-    for raw in stream:
-        if not raw.strip():
-            continue
-        number += 1
-        row: dict[str, Any] | RowError
-        try:
-            text = raw.decode(encoding)
-            row = _row(json.loads(text), text)
-        except UnicodeDecodeError as problem:
-            row = RowError("unreadable", f"not valid {encoding} text at byte {problem.start}")
-        except (ValueError, RecursionError) as problem:
-            row = RowError("unreadable", f"not valid JSON: {problem}")
-        yield row, Origin(path=shown, row=number)
-    if not number:
-        raise GogptError("DAT304", "the file has no rows", where=shown, got="blank lines", expected="one JSON object a line")
-
-
-def _json(stream: BinaryIO, encoding: str, shown: str, *, named_lines: bool) -> Iterator[Row]:
-    """An array of rows, one object, or JSON lines. ``named_lines``: the name says lines; its first begins with [."""
-    first = stream.readline()
-    while first and not first.strip():
-        first = stream.readline()
-    second = stream.readline()
-    while second and not second.strip():
-        second = stream.readline()
-    if second and (_is_json(first, encoding) or (named_lines and first.strip() != b"[" and _is_json(second, encoding))):
-        rest = io.BufferedReader(_Chain(first + second, stream))  # type: ignore[arg-type]
-        yield from _lines(rest, "utf-8" if encoding == "utf-8-sig" and first[:3] != b"\xef\xbb\xbf" else encoding, shown)
-        return
-    text = decode(first + second + stream.read(), encoding, shown)
-    del first, second
-    if not text.strip():
-        raise GogptError("DAT304", "the file is blank", where=shown, got=f"{len(text)} characters of white space",
-                         expected="at least one row")
-    if text.lstrip()[:1] == "[":
-        yield from _array(text, shown)
-        return
-    try:
-        row = _row(json.loads(text), text)
-    except (ValueError, RecursionError) as problem:
-        raise _not_json(problem, shown) from problem
-    yield row, Origin(path=shown, row=1)
-
-
-class _Chain(io.RawIOBase):
-    """Bytes already read, then the rest of the stream."""
-
-    def __init__(self, head: bytes, stream: BinaryIO) -> None:
-        self._head, self._stream = head, stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if self._head:
-            data, self._head = self._head[: len(buffer)], self._head[len(buffer):]
-        else:
-            data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
-def _is_json(line: bytes, encoding: str) -> bool:
-    try:
-        json.loads(line.decode(encoding))
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _not_json(problem: Exception, shown: str, row: int | None = None) -> GogptError:
-    line = getattr(problem, "lineno", 1)
-    column = getattr(problem, "colno", 1)
-    message = getattr(problem, "msg", str(problem))
-    at = f" in row {row}" if row else ""
-    return GogptError("DAT301", f"not valid JSON{at}: {message} (line {line} column {column})",
-                      where=f"{shown}:{row}" if row else f"{shown}:{line}",
-                      fix="correct that place; rows after it in an array cannot be told apart. In a .jsonl file a broken row is "
-                      "counted and the others stay")
-
-
-_SPACE = re.compile(r"\s*")
-
-
-def _array(text: str, shown: str) -> Iterator[Row]:
-    decoder = json.JSONDecoder()
-
-    def skip(at: int) -> int:
-        match = _SPACE.match(text, at)
-        return match.end() if match else at
-
-    at = skip(skip(0) + 1)
-    number = 0
-    while text[at : at + 1] != "]" or number == 0:
-        if number == 0 and text[at : at + 1] == "]":
-            raise GogptError("DAT304", "the file has no rows", where=shown, got="[]", expected="at least one row")
-        number += 1
-        start = at
-        try:
-            value, end = decoder.raw_decode(text, start)
-            at = skip(end)
-            if text[at : at + 1] not in (",", "]"):
-                raise json.JSONDecodeError("Expecting ',' or ']'", text, at)
-        except (ValueError, RecursionError) as problem:
-            if not isinstance(problem, json.JSONDecodeError):  # nested too deeply; an integer of thousands of digits
-                problem = json.JSONDecodeError(str(problem), text, start)
-            raise _not_json(problem, shown, number) from problem
-        yield _row(value, text[start:end]), Origin(path=shown, row=number)
-        if text[at : at + 1] == ",":
-            at = skip(at + 1)
-    if text[at + 1:].strip():
-        raise _not_json(json.JSONDecodeError("Extra data after the array", text, at + 1), shown)
+        yield from read_lines(stream, encoding, shown)
 
 
 _ESCAPED = re.compile("[\udc80-\udcff]")

@@ -2,68 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
-from gogpt.data.schemas.schema import Row, Schema, finish, text_of, train_flag
+from gogpt.data.schemas.schema import Note, Row, Schema, silent
+from gogpt.data.shapes.fields import finish, system_messages, text_of
+from gogpt.data.shapes.tools import tools_of
+from gogpt.data.shapes.turns import (
+    is_turn,
+    list_under,
+    read_turns,
+    role_of,
+    with_system,
+)
 from gogpt.errors import RowError
 from gogpt.records import Conversation, Message, Origin
 
-ROLES = {
-    "human": "user", "user": "user",
-    "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bard": "assistant", "bing": "assistant",
-    "model": "assistant", "bot": "assistant",
-    "system": "system",
-    "tool": "tool", "observation": "tool",
-}
-KEYS = ("conversations", "conversation")
+KEYS = ("conversations", "conversation", "messages")
 
 
-def _turns(row: Row) -> list[Any] | None:
-    """The list under the first of the keys that holds one; ``messages`` has another schema."""
-    if isinstance(row.get("messages"), list):
-        return None
-    return next((value for k in KEYS if isinstance(value := row.get(k), list)), None)
-
-
-def claims(row: Row) -> bool:
-    turns = _turns(row)
+def fits(row: Row) -> bool:
+    turns = list_under(row, KEYS)
     if not turns:
-        return turns is not None
-    is_openai = all(isinstance(t, Mapping) and "role" in t for t in turns)
-    return not is_openai and all(isinstance(t, Mapping) and "from" in t and "value" in t for t in turns)
+        return turns is not None and not isinstance(row.get("messages"), list)
+    return all(map(is_turn, turns))
 
 
-def to_conversation(row: Row, origin: Origin) -> Conversation:
-    turns = _turns(row)
-    assert turns is not None
-    messages: list[Message] = []
-    system = text_of(row.get("system"), "system")
-    if system:
-        messages.append(Message(role="system", content=system))
-    for i, turn in enumerate(turns):
-        said = turn["from"]
-        role = ROLES.get(said.lower()) if isinstance(said, str) else None
-        if role is None:
-            raise RowError("unknown_role", f"turn {i + 1} is from {said!r}; known: {', '.join(sorted(ROLES))}")
-        if role == "system" and messages:
-            raise RowError("turn_order", f"turn {i + 1}: a system message after the first message")
-        messages.append(Message(role=role, content=text_of(turn["value"], f"turn {i + 1}"),
-                                train=train_flag(turn, f"turn {i + 1}") if role == "assistant" else None))
-    return finish(messages, origin)
+def to_conversation(row: Row, origin: Origin, note: Note = silent, /) -> Conversation:
+    messages = _masked(read_turns(list_under(row, KEYS) or [], note), row, note)
+    return finish(with_system(system_messages(row), messages), origin, tools_of(row.get("tools") or row.get("functions")))
+
+
+def _masked(messages: list[Message], row: Row, note: Note) -> list[Message]:
+    """NeMo's ``mask`` names the speaker who is NOT trained."""
+    mask = text_of(row.get("mask"), "mask")
+    if not mask.strip():
+        return messages
+    try:
+        role = role_of(mask.strip(), "mask")
+    except RowError as problem:
+        raise RowError("unknown_role", f"mask names {mask!r}, who does not speak") from problem
+    if role != "assistant":
+        return messages
+    note("rows whose mask names the assistant: its answers are not trained")
+    return [replace(m, train=False) if m.role == "assistant" else m for m in messages]
 
 
 SHAREGPT = Schema(
     name="sharegpt",
-    wants="conversations: a list of {from, value}",
-    doc="ShareGPT and Vicuna: turns from human and gpt (also user, assistant, system, tool, observation).",
-    claims=claims,
+    wants="conversations: a list of {from, value} (and system, tools, mask)",
+    doc="ShareGPT, Vicuna, WizardLM V2, OpenHermes, SlimOrca, BELLE 3.5M, Glaive in LLaMA-Factory's form: turns from human and gpt (and "
+    "other spellings), with system messages, tool calls (function_call) and their results (observation).",
+    keys=(*KEYS, "system", "system_prompt", "tools", "functions", "mask"),
+    fits=fits,
     to_conversation=to_conversation,
     examples=(
         {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}]},
         {"id": "1", "conversations": [{"from": "system", "value": "Be kind."}, {"from": "user", "value": "Hi"},
                                       {"from": "assistant", "value": "Hello!", "weight": 0},
                                       {"from": "human", "value": "And?"}, {"from": "gpt", "value": "Fine."}]},
+        {"conversations": [{"from": "human", "value": "Time?"}, {"from": "function_call", "value": "{\"name\": \"clock\", \"arguments\": {\"zone\": \"UTC\"}}"},
+                           {"from": "observation", "value": "{\"hour\": 12}"}, {"from": "gpt", "value": "Noon."}],
+         "tools": "[{\"name\": \"clock\", \"description\": \"Tells the time\", \"parameters\": {\"type\": \"object\"}}]"},
+        {"system": "Be brief.", "mask": "User", "conversations": [{"from": "User", "value": "Hi"}, {"from": "Assistant", "value": "Hello!", "label": None}]},
+        {"conversations": [{"from": "gpt", "value": "So."}, {"from": "human", "value": "你好", "weight": None}, {"from": "yayi", "value": "你好！", "weight": None}],
+         "system_prompt": None, "skip_prompt_formatting": None, "source": "x"},
     ),
-    not_mine=({"conversations": [{"role": "user", "content": "Hi"}]}, {"conversations": "text"}),
+    not_mine=({"conversations": [{"role": "user", "content": "Hi"}]}, {"conversations": "text"}, {"conversations": ["Hi", "Hello"]},
+              {"conversations": [{"from": "human", "value": "Hi"}], "chosen": {"from": "gpt", "value": "a"}, "rejected": {"from": "gpt", "value": "b"}}),
 )

@@ -1,0 +1,40 @@
+"""Families of data by the name under which they are known, and the schemas in which they are found."""
+
+from __future__ import annotations
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "stanford_alpaca": ("alpaca", "unnatural"),
+    "alpaca_gpt4": ("alpaca",),
+    "gpt4_llm": ("alpaca", "unnatural", "preference", "ranked"),
+    "gpt4_llm_cleaned": ("alpaca",),
+    "open_orca": ("openorca", "sharegpt"),
+    "unnatural_instructions": ("unnatural",),
+    "self_instruct": ("unnatural",),
+    "wizardlm": ("alpaca", "sharegpt", "input_output", "prompt_only"),
+    "nous_instruct": ("alpaca", "sharegpt", "gpteacher"),
+    "openhermes": ("alpaca", "sharegpt"),
+    "airoboros": ("airoboros", "sharegpt"),
+    "camel": ("camel", "camel_society"),
+    "code_alpaca": ("alpaca",),
+    "firefly": ("firefly", "turn_pairs", "text", "preference"),
+    "belle": ("alpaca", "sharegpt", "unnatural"),
+    "moss": ("moss", "moss_002"),
+    "vicuna": ("sharegpt",),
+    "oasst": ("oasst", "oasst_trees", "marked_text", "alpaca", "ranked"),
+    "guanaco": ("marked_text", "alpaca"),
+    "llama2_chinese": ("marked_text",),
+    "ultrachat": ("ultrachat", "openai"),
+    "slim_orca": ("sharegpt",),
+    "platypus": ("alpaca",),
+    "open_platypus": ("alpaca",),
+    "lima": ("lima", "alpaca"),
+    "coig": ("coig_translated", "coig_exam", "coig_chat", "alpaca"),
+    "coig_cqia": ("alpaca",),
+    "chinese_vicuna": ("alpaca", "paired_lists"),
+    "yayi": ("alpaca", "sharegpt"),
+    "gsm8k": ("question_answer",),
+    "hh_rlhf": ("preference",),
+    "ultrafeedback": ("preference",),
+    "nectar": ("ranked",),
+}
+"""A name may be that of a schema as well: it then means all forms of the family."""
