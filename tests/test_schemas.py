@@ -101,6 +101,14 @@ def test_what_is_disputed_is_refused(path: str) -> None:
 
 
 @needs_shared
+@pytest.mark.parametrize(("path", "count"), [("alpaca/alpaca_en_demo_odd_inputs.json", 8), ("codealpaca/code_alpaca_2k_odd_rows.json", 1), ("gpteacher/roleplay_0.6_odd_rows.json", 3)])
+def test_real_inputs_that_say_there_is_none(path: str, count: int) -> None:
+    found, ledger = read(SHARED / "data" / path)
+    assert ledger.notes == {"inputs that only say that there is none (noinput, ...): read as empty": count}
+    assert not any("input" in m.content[-14:].lower() for c in found for m in c.messages if m.role == "user")
+
+
+@needs_shared
 @pytest.mark.parametrize(("path", "roles"), [
     ("tool_calls/glaive_toolcall_en_demo.json", {"user", "assistant", "tool"}),
     ("tool_calls/reason_tool_use_demo_50.jsonl", {"system", "user", "assistant", "tool"}),

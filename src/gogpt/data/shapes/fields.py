@@ -23,7 +23,7 @@ def silent(what: str) -> None:
 
 NO_INPUT = frozenset({
     "noinput", "no input", "no input.", "no_input", "no-input", "<noinput>", "< noinput >", "<no input>", "[noinput]", "[no input]",
-    "(noinput)", "(no input)", "no input required", "no input required.", "no input needed", "no input needed.",
+    "(noinput)", "(no input)", "`<noinput>`", "`noinput`", "no input required", "no input required.", "no input needed", "no input needed.",
     "no input necessary", "no input necessary.", "no input provided", "no input provided.", "no input given", "no input is required",
     "no input is required.", "no input is needed", "no input is needed.",
     "无", "无。", "无输入", "无输入。", "没有输入", "没有输入。", "无需输入", "无需输入。", "不需要输入", "不需要输入。",
