@@ -68,7 +68,7 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
     prepared = prepare(config.data, tokenizer, template, seed=config.train.seed, progress=progress)
     plan = make_plan(config, prepared.train, Checkpoint(folder), env)
     data = count_collated(prepared, plan, tokenizer)
-    sample = stretches_of(tokenizer, (e.input_ids for e in pick_samples(prepared.train, prepared.sampled, NUM_COMPARED))) if tokenizer.other else []
+    sample = stretches_of(tokenizer, (prepared.train[i].input_ids for i in pick_samples(prepared.train, prepared.sampled, NUM_COMPARED))) if tokenizer.other else []
     facts = Facts(env=env, plan=plan.facts(config), data=data, tokenizer=tokenizer_facts(tokenizer, sample),
                   model=model_facts(config, folder, tokenizer))
     verdict = judge(PREFLIGHT, facts, allow=config.checks.allow)

@@ -54,17 +54,17 @@ def find_conversation(source: SourceConfig, row: int) -> tuple[Conversation, str
     Raises GogptError DAT309 where there is no such row, or it cannot be used (with the reason).
     """
     ledger = Ledger()
+    last = 0
     for conversation in read_conversations(source, ledger):
         if conversation.origin and conversation.origin.row == row:
             return conversation, ledger.schema[conversation.origin.path]
-        if 1 <= row < ledger.rows_in:
-            break
+        last = max(last, conversation.origin.row if conversation.origin else 0)
     for reject in ledger.rejects:
         if reject["origin"]["row"] == row:
             raise GogptError("DAT309", f"the row cannot be used: {reject['reason']}: {reject['detail']}",
                              where=f"{reject['origin']['path']}:{row}", fix="a run counts it in its ledger and leaves it out")
     raise GogptError("DAT309", "there is no such row", where=f"{source.path}:{row}",
-                     got=f"row {row}", expected=f"1 to {ledger.rows_in}", fix="the first row is 1")
+                     got=f"row {row}", expected=f"1 to {max([last, *(r['origin']['row'] for r in ledger.rejects)])}", fix="the first row is 1")
 
 
 def painted_sample(
@@ -87,10 +87,12 @@ def painted_sample(
     }
 
 
-def pick_samples(examples: ExampleSet, origins: Container[Origin], count: int = 10) -> list[Example]:
-    """Examples of the rows in ``origins``, spread evenly over their lengths, from the shortest to the longest."""
-    known = sorted((i for i, origin in enumerate(examples.origins) if origin in origins), key=lambda i: int(examples.lengths[i]))
+def pick_samples(examples: ExampleSet, numbers: Container[int], count: int = 10) -> list[int]:
+    """Indices of examples of the conversations in ``numbers``, spread evenly over their lengths, from the shortest to
+    the longest."""
+    lengths = examples.lengths
+    known = sorted((i for i, number in enumerate(examples.conversations.tolist()) if number in numbers), key=lambda i: int(lengths[i]))
     if not known:
         return []
     spread = [known[round(i * (len(known) - 1) / max(1, count - 1))] for i in range(count)]
-    return [examples[i] for i in sorted(dict.fromkeys(spread))]
+    return sorted(dict.fromkeys(spread))

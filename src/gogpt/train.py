@@ -223,8 +223,9 @@ def write_documents(folder: RunFolder, before: Preflight, lang: str) -> None:
     rejects = (json.dumps(to_json(r), ensure_ascii=False, default=str) + "\n" for r in before.prepared.ledger.rejects)
     write_text(folder.rejects, "".join(rejects))
     sampled = before.prepared.sampled
-    samples = [painted_sample(e, before.tokenizer, before.template.name, *sampled[e.origin])
-               for e in pick_samples(before.prepared.train, sampled)]
+    train_set = before.prepared.train
+    samples = [painted_sample(train_set[i], before.tokenizer, before.template.name, *sampled[int(train_set.conversations[i])])
+               for i in pick_samples(train_set, sampled)]
     write_text(folder.samples, "".join(json.dumps(s, ensure_ascii=False) + "\n" for s in samples))
 
 
@@ -297,7 +298,8 @@ def _batch_saver(folder: RunFolder) -> Any:
 
 def probe_texts(before: Preflight) -> list[str]:
     """Texts of the run's own data, on which the served tokenizer must give the ids that are trained."""
-    return [before.tokenizer.decode(e.input_ids) for e in pick_samples(before.prepared.train, before.prepared.sampled)]
+    train_set = before.prepared.train
+    return [before.tokenizer.decode(train_set[i].input_ids) for i in pick_samples(train_set, before.prepared.sampled)]
 
 
 def save_final(model: Any, before: Preflight, weights: Path, folder: RunFolder) -> None:

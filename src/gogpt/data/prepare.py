@@ -18,7 +18,7 @@ from gogpt.data.read import read_conversations
 from gogpt.data.store import ExampleSet, ExampleSetBuilder
 from gogpt.errors import GogptError, RowError
 from gogpt.facts import NUM_FIRST, DataFacts, Tally
-from gogpt.records import IGNORE_INDEX, Conversation, Example, Message, Origin, paint
+from gogpt.records import IGNORE_INDEX, Conversation, Example, Message, paint
 from gogpt.templates import Template
 from gogpt.tokenize import Encoded, Tokenizer, encode
 
@@ -66,8 +66,8 @@ class Prepared:
     eval: ExampleSet
     ledger: Ledger
     facts: DataFacts
-    sampled: dict[Origin, tuple[Conversation, str]]
-    """a fixed random sample of the rows kept: their conversation and schema"""
+    sampled: dict[int, tuple[Conversation, str]]
+    """a fixed random sample of the conversations kept, by their number, with their schema"""
 
 
 class Reservoir:
@@ -76,17 +76,17 @@ class Reservoir:
     def __init__(self, size: int, seed: int) -> None:
         self._size, self._seen = size, 0
         self._random = random.Random(seed)
-        self._rows: list[tuple[Conversation, str]] = []
+        self._rows: list[tuple[int, Conversation, str]] = []
 
-    def offer(self, conversation: Conversation, schema: str) -> None:
+    def offer(self, number: int, conversation: Conversation, schema: str) -> None:
         self._seen += 1
         if len(self._rows) < self._size:
-            self._rows.append((conversation, schema))
+            self._rows.append((number, conversation, schema))
         elif (i := self._random.randrange(self._seen)) < self._size:
-            self._rows[i] = (conversation, schema)
+            self._rows[i] = (number, conversation, schema)
 
-    def by_origin(self) -> dict[Origin, tuple[Conversation, str]]:
-        return {c.origin: (c, schema) for c, schema in self._rows if c.origin is not None}
+    def by_number(self) -> dict[int, tuple[Conversation, str]]:
+        return {number: (conversation, schema) for number, conversation, schema in self._rows}
 
 
 def content_key(conversation: Conversation) -> int:
@@ -272,8 +272,8 @@ def prepare(
     elif config.eval > 0 and len(train):
         index, held = hold_out(train, config.eval, seed)
         eval_set = train.select(held)
-        rows_held = len(set(eval_set.origins))
-        ledger.kept = {"train": before_eval - rows_held, "eval": rows_held}
+        num_held = len(np.unique(eval_set.conversations))
+        ledger.kept = {"train": before_eval - num_held, "eval": num_held}
     else:
         ledger.kept = {"train": before_eval}
     if any(w != 1.0 for w in weights):
@@ -289,7 +289,7 @@ def prepare(
     ledger.examples = {"train": len(train), "eval": len(eval_set)}
     assert ledger.conserves, ledger.to_dict()
     return Prepared(train=train, eval=eval_set, ledger=ledger, facts=_facts(train, eval_set, ledger, preparer),
-                    sampled=reservoir.by_origin())
+                    sampled=reservoir.by_number())
 
 
 def _encode_sources(
@@ -298,14 +298,16 @@ def _encode_sources(
 ) -> tuple[ExampleSet, list[float]]:
     builder = ExampleSetBuilder()
     weights: list[float] = []
+    number = -1
     for source in sources:
         for conversation in read_conversations(source, ledger):
+            number += 1
             made = preparer.examples(conversation, ledger)
             key = content_key(conversation) if made else 0
             if made and conversation.origin is not None:
-                reservoir.offer(conversation, ledger.schema.get(conversation.origin.path, ""))
+                reservoir.offer(number, conversation, ledger.schema.get(conversation.origin.path, ""))
             for example in made:
-                builder.add(example, key)
+                builder.add(example, key, number)
                 weights.append(source.weight)
             if progress and ledger.rows_in % 64 == 0:
                 progress(ledger.rows_in)

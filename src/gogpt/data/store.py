@@ -15,7 +15,8 @@ from gogpt.records import IGNORE_INDEX, Example, Origin, TokenArray
 class ExampleSet:
     """``input_ids`` and ``labels`` are int32 ``[all tokens]``; example i is ``offsets[i]:offsets[i+1]``.
 
-    ``content_keys`` (int64 ``[N]``) are equal for examples of conversations with the same messages.
+    ``content_keys`` (int64 ``[N]``) are equal for examples of conversations with the same messages;
+    ``conversations`` (int64 ``[N]``) number the conversation that each was made of, in the order of reading.
     """
 
     input_ids: TokenArray
@@ -23,6 +24,7 @@ class ExampleSet:
     offsets: npt.NDArray[np.int64]
     origins: tuple[Origin, ...]
     content_keys: npt.NDArray[np.int64]
+    conversations: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -51,7 +53,7 @@ class ExampleSet:
         builder = ExampleSetBuilder()
         for i in indices:
             example = self[int(i)]
-            builder.add(example, int(self.content_keys[int(i)]))
+            builder.add(example, int(self.content_keys[int(i)]), int(self.conversations[int(i)]))
         return builder.build()
 
 
@@ -61,12 +63,14 @@ class ExampleSetBuilder:
     labels: list[TokenArray] = field(default_factory=list)
     origins: list[Origin] = field(default_factory=list)
     keys: list[int] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
 
-    def add(self, example: Example, key: int) -> None:
+    def add(self, example: Example, key: int, number: int) -> None:
         self.ids.append(example.input_ids)
         self.labels.append(example.labels)
         self.origins.append(example.origin)
         self.keys.append(key)
+        self.numbers.append(number)
 
     def build(self) -> ExampleSet:
         sizes = [a.size for a in self.ids]
@@ -77,4 +81,5 @@ class ExampleSetBuilder:
             offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
             origins=tuple(self.origins),
             content_keys=np.asarray(self.keys, dtype=np.int64),
+            conversations=np.asarray(self.numbers, dtype=np.int64),
         )
