@@ -150,6 +150,21 @@ def test_fields_that_are_read_are_told_from_those_that_are_not(tmp_path: Path, g
     assert (evidence["fits"], evidence["sampled"], evidence["others"]) == (99, 100, {})
 
 
+@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda s: s.name)
+def test_fields_of_every_schema(schema: Any) -> None:
+    """A field that a schema reads changes what becomes of its own examples; one that nobody knows does not."""
+    from gogpt.data.evidence import evidence_for
+
+    found = evidence_for(schema, [{**row, "not_a_field": 7} for row in schema.examples])
+    assert (found.sampled, found.fits) == (len(schema.examples), len(schema.examples))
+    if schema.name == "prompt_only":
+        assert (found.read, found.ignored) == ({}, {})
+        return
+    assert found.ignored["not_a_field"] == len(schema.examples)
+    assert found.read
+    assert {name for name in found.read if "[]" not in name} <= {str(key) for row in schema.examples for key in row}
+
+
 def test_texts(tmp_path: Path, gogpt: Command) -> None:
     path = write_jsonl(tmp_path / "t.jsonl", [{"text": "Once upon a time. " * n, "url": "x"} for n in (1, 2, 40)])
     d = gogpt("data", "inspect", path, "--format", "json", "-q").json

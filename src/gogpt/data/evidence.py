@@ -42,13 +42,23 @@ def _fields(row: Mapping[str, Any]) -> list[str]:
 
 
 def _probed(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The row with something else in a field that it has."""
+    """The row with something else of the same kind in a field that it has."""
     outer, _, inner = name.partition("[].")
     if not inner:
-        return {**row, outer: PROBE} if outer in row else row
+        return {**row, outer: _other(row[outer])} if outer in row else row
     if not isinstance(row.get(outer), list):
         return row
-    return {**row, outer: [{**item, inner: PROBE} if isinstance(item, Mapping) and inner in item else item for item in row[outer]]}
+    return {**row, outer: [{**item, inner: _other(item[inner])} if isinstance(item, Mapping) and inner in item else item for item in row[outer]]}
+
+
+def _other(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return -7_654_321
+    if isinstance(value, list):
+        return [PROBE]
+    return {PROBE: PROBE} if isinstance(value, Mapping) else PROBE
 
 
 def _outcomes(schema: Schema, rows: Sequence[Mapping[str, Any]]) -> list[object]:
