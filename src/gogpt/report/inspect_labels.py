@@ -46,7 +46,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "languages": ("Languages", "语言"), "scripts": ("Scripts", "文字"), "language": ("Language", "语言"), "by": ("by {method}", "依据 {method}"),
     "by_script": ("by script alone; for languages: pip install 'gogpt[lang]'", "仅按文字判断；如需识别语言：pip install 'gogpt[lang]'"),
     "notices": ("Worth a look", "值得一看"), "no_notices": ("Nothing odd was found.", "没有发现异常之处。"),
-    "what": ("What", "内容"), "spelled": ("Spelled", "写法"),
+    "what": ("What", "内容"),
     "samples": ("Sample conversations", "对话示例"), "no_samples": ("There is no conversation.", "没有对话。"),
     "sample_note": ("{n} messages, {chars} characters", "{n} 条消息，{chars} 个字符"),
     "cut": ("the first {n} of {of} characters", "前 {n} / {of} 个字符"), "calls": ("calls", "调用"), "declares": ("declares the tools", "声明的工具"),
