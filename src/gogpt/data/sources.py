@@ -77,7 +77,7 @@ def _find_files(spec: str, split: str | None) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".") and not p.name.endswith(".ledger.json"))
         found = [p for p in inside if _suffix(p) in ROW_FILES]
         arrow = [p for p in found if _suffix(p) == ".arrow"]
         if any(p.parent.joinpath("state.json").exists() for p in arrow):
