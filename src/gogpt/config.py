@@ -70,10 +70,47 @@ class SourceConfig(_Part):
     subset: str | None = Field(None, description="hub data sets: the configuration")
     revision: str | None = None
     limit: int | None = Field(None, ge=1, description="read only the first rows; told in the ledger")
+    count: int | None = Field(None, ge=1, description="so many of its examples an epoch, drawn or repeated evenly; instead of weight")
 
 
 Source = Annotated[SourceConfig, BeforeValidator(_path_shorthand)]
 Sources = Annotated[tuple[Source, ...], BeforeValidator(_one_or_many)]
+
+
+Kept = Literal["keep", "report", "drop"]
+"""What is done about a row that is found: nothing is looked for, it is counted, or it goes to the ledger."""
+
+
+class CleanConfig(_Part):
+    """What stays out of the data, and why. Everything is off by default but the report of exact duplicates, which costs nothing."""
+
+    languages: tuple[str, ...] = Field((), description="keep conversations in these languages (ISO 639-1: zh, en); needs the extra lang "
+                                       "for languages that share a script")
+    min_chars: int = Field(0, ge=0, description="drop conversations whose answers have fewer characters")
+    max_chars: int | None = Field(None, ge=1, description="drop conversations of more characters")
+    identities: Literal["keep", "report", "drop", "rewrite"] = Field(
+        "keep", description="answers in which the model says that it is another assistant, or another's work; rewrite: the "
+        "names become identity and maker")
+    identity: str | None = Field(None, min_length=1, description="rewrite: the assistant's name")
+    maker: str | None = Field(None, min_length=1, description="rewrite: who made it")
+    identities_file: str | None = Field(None, description="YAML with names and phrases beside the built-in ones")
+    refusals: Kept = Field("keep", description="answers that refuse (As an AI language model, I cannot ...)")
+    empty_turns: Kept = Field("keep", description="conversations with a blank turn in them")
+    repeated_turns: Kept = Field("keep", description="conversations that say the same turn twice, or an answer that repeats itself")
+    duplicates: Literal["keep", "report", "exact", "near"] = Field(
+        "report", description="conversations that say the same: report counts exact ones, exact drops them, near also those alike")
+    leakage: Literal["report", "exact", "near"] = Field(
+        "report", description="training conversations that the evaluation set holds too: report (DAT310 refuses), or drop them from training")
+    similarity: float = Field(0.8, gt=0, lt=1, description="near: Jaccard similarity of character 5-grams from which two are alike")
+
+
+class MixConfig(_Part):
+    """How much of each source an epoch holds. One of temperature and languages; without either, each source's weight or count."""
+
+    temperature: float | None = Field(None, gt=0, le=100, description="a source of n examples gets a share of n^(1/temperature)")
+    languages: dict[str, float] = Field({}, description="share of each language, as in {zh: 1, en: 1}; others keep their number")
+    unit: Literal["examples", "tokens", "trained_tokens"] = Field("examples", description="what temperature and languages count")
+    sampling: Literal["under", "over"] = Field("under", description="under: nothing appears twice; over: nothing is left out")
 
 
 class DataConfig(_Part):
@@ -88,6 +125,12 @@ class DataConfig(_Part):
         "error", description="rows whose own text spells a special token: refuse, drop them (counted), or keep "
         "them, where the text becomes the special token"
     )
+    clean: CleanConfig = CleanConfig()
+    mix: MixConfig = MixConfig()
+    across_documents: bool = Field(False, description="stage pretrain: tokens attend to the documents packed before theirs")
+    prepared: str | None = Field(None, description="folder of prepared sets; default: prepared/ beside the run folder")
+    streaming: bool = Field(False, description="tokenise while training, nothing is written; needs train.max_steps")
+    workers: int | None = Field(None, ge=1, description="processes that prepare; default: every core")
 
 
 class MethodConfig(_Part):
@@ -97,6 +140,8 @@ class MethodConfig(_Part):
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: str | tuple[str, ...] = Field("all-linear", description="all-linear, or names of linear modules")
     modules_to_save: tuple[str, ...] = Field((), description="modules trained whole and saved with the adapter")
+    new_tokens: Literal["none", "rows", "all"] = Field(
+        "none", description="of an extended tokenizer: rows trains the embedding rows that were added (also under lora), all the whole matrices")
     trainable_layers: int = Field(2, ge=1, description="freeze: how many of the last layers train (with the final norm)")
 
 
@@ -142,6 +187,7 @@ class ChecksConfig(_Part):
 class RunConfig(_Part):
     """A recipe, as validated. Every key has a default but ``model``, ``data.train`` and ``output``."""
 
+    stage: Literal["sft", "pretrain"] = Field("sft", description="sft: conversations; pretrain: documents of text, packed to the full length")
     model: Annotated[ModelConfig, BeforeValidator(_path_shorthand)]
     data: DataConfig
     method: MethodConfig = MethodConfig()
@@ -244,11 +290,11 @@ def _resolve_at(path: tuple[str | int, ...], value: Any, base: Path) -> Any:
         return _sources(value, base)
     if key in (("data", "train", "path"), ("data", "eval", "path")):
         return _absolute(value, base, hub=True)
-    if key in (("output",), ("parallel", "config")):
+    if key in (("output",), ("parallel", "config"), ("data", "prepared"), ("data", "clean", "identities_file")):
         return _absolute(value, base, hub=False)
     if key == ("data", "template") and isinstance(value, str) and _LOOKS_LIKE_FILE.search(value):
         return _absolute(value, base, hub=False)
-    if isinstance(value, dict) and key in ((), ("data",), ("parallel",)):
+    if isinstance(value, dict) and key in ((), ("data",), ("data", "clean"), ("parallel",)):
         return {k: _resolve_at((*key, k), v, base) for k, v in value.items()}
     return value
 

@@ -96,6 +96,9 @@ def refuse_unbuilt(config: RunConfig) -> None:
         f"parallel.processes: {config.parallel.processes}": config.parallel.processes != 1,
         "parallel.zero": config.parallel.zero is not None,
         "parallel.config": config.parallel.config is not None,
+        "stage: pretrain": config.stage == "pretrain",
+        "data.streaming": config.data.streaming,
+        "method.new_tokens": config.method.new_tokens != "none",
     }
     asked = [name for name, yes in unbuilt.items() if yes]
     if asked:
