@@ -76,12 +76,13 @@ def test_every_recipe_key_has_a_meaning_once() -> None:
     assert [key for key, _, _, meaning in rows if not meaning] == []
     assert set(NOTES) | set(REFUSED) <= set(keys)
     schema = recipe_schema()
-    parts = {"model": "ModelConfig", "data": "DataConfig", "data.train": "SourceConfig", "method": "MethodConfig",
+    parts = {"model": "ModelConfig", "data": "DataConfig", "data.train": "SourceConfig",
+             "data.clean": "CleanConfig", "data.mix": "MixConfig", "method": "MethodConfig",
              "train": "TrainConfig", "parallel": "ParallelConfig", "checks": "ChecksConfig"}
     described = {f"{prefix}.{key}" for prefix, name in parts.items() for key, spec in schema["$defs"][name]["properties"].items()
                  if spec.get("description")}
     assert set(NOTES) & described == set(), "config.py describes these now: take them out of NOTES in cli/helppages.py"
-    assert len(keys) == sum(len(schema["$defs"][name]["properties"]) for name in parts.values()) + 1
+    assert len(keys) == sum(len(schema["$defs"][name]["properties"]) for name in parts.values()) + 2
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, (_, values) in REFUSED.items() for value in values])
