@@ -22,6 +22,10 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
 }
 """What is asked of pip; everything below it is pinned in constraints/NAME.txt."""
 
+UNWANTED: dict[str, tuple[str, ...]] = {"llamafactory": ("torchaudio", "torchvision")}
+"""Taken out again: for sound and pictures, and their builds need the CUDA libraries. Beside a torch without CUDA they
+break the import of transformers, and text needs neither."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
@@ -48,7 +52,8 @@ class Environment:
 
     @property
     def wanted(self) -> str:
-        return "\n".join(REQUIREMENTS[self.name]) + "\n" + self.constraints.read_text(encoding="utf-8")
+        wanted = [*REQUIREMENTS[self.name], *(f"without {name}" for name in UNWANTED.get(self.name, ()))]
+        return "\n".join(wanted) + "\n" + self.constraints.read_text(encoding="utf-8")
 
     @property
     def ready(self) -> bool:
@@ -63,6 +68,8 @@ class Environment:
             subprocess.run([sys.executable, "-m", "venv", str(self.folder)], check=True)
         pip = [str(self.python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
         subprocess.run([*pip, "-c", str(self.constraints), *REQUIREMENTS[self.name]], check=True, stdout=sys.stderr)
+        for package in UNWANTED.get(self.name, ()):
+            subprocess.run([str(self.python), "-m", "pip", "uninstall", "-qq", "--yes", package], check=True)
         self.stamp.write_text(self.wanted, encoding="utf-8")
 
 
