@@ -18,7 +18,10 @@ IGNORE = -100
 """Label of a token that is not trained, with every peer."""
 
 NUM_COMPARED = 2_000
-"""Conversations whose ids are written out, to be compared."""
+"""Conversations whose ids a tokenizer library's are compared on."""
+
+NUM_WRITTEN = 20_000
+"""Conversations whose ids and labels a peer writes out, to be compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,10 @@ class Line:
     process_seconds: float
     peak_rss_mb: float
     """of the largest process"""
+    compared: int | None = None
+    """conversations whose ids were held against the ``tokenizers`` library's"""
+    equal: int | None = None
+    """those of them whose ids are the same"""
 
 
 def words(description: str, settings: Sequence[str]) -> argparse.Namespace:
@@ -55,10 +62,11 @@ def fresh_caches(output: Path) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def report(who: str, setting: str, *, conversations: int, tokens: int, trained_tokens: int | None, seconds: float) -> None:
+def report(who: str, setting: str, *, conversations: int, tokens: int, trained_tokens: int | None, seconds: float,
+           compared: int | None = None, equal: int | None = None) -> None:
     line = Line(who=who, setting=setting, conversations=conversations, tokens=tokens, trained_tokens=trained_tokens,
                 seconds=round(seconds, 4), process_seconds=round(time.time() - psutil.Process().create_time(), 3),
-                peak_rss_mb=round(peak_rss_mb(), 1))
+                peak_rss_mb=round(peak_rss_mb(), 1), compared=compared, equal=equal)
     print(json.dumps(asdict(line)), flush=True)
 
 

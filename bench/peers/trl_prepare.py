@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from measure import IGNORE, NUM_COMPARED, fresh_caches, report, words, write_ids
+from measure import IGNORE, NUM_WRITTEN, fresh_caches, report, words, write_ids
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -78,7 +78,7 @@ def main() -> None:
     report("TRL", args.setting, conversations=len(read), tokens=sum(n for n, _ in counts),
            trained_tokens=sum(n for _, n in counts), seconds=seconds)
     if args.ids:
-        write_ids(args.ids, ((row["input_ids"], row["labels"]) for row in made.take(min(NUM_COMPARED, len(made)))))
+        write_ids(args.ids, ((row["input_ids"], row["labels"]) for row in made.take(min(NUM_WRITTEN, len(made)))))
 
 
 if __name__ == "__main__":
