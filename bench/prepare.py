@@ -162,10 +162,14 @@ def measure_scale(sizes: Sequence[int], task: Task, seed: int, scratch: Path) ->
     out = []
     for size in sizes:
         file = conversations_file(size, seed)
-        disk: list[float] = []
-        made = measure(MINE, replace(task, data=file), scratch=scratch, look=lambda _, folder, disk=disk: disk.append(folder_size(folder) / 1e6))
+        disk: list[int] = []
+
+        def look(_: Finished, folder: Path, disk: list[int] = disk) -> None:
+            disk.append(folder_size(folder))
+
+        made = measure(MINE, replace(task, data=file), scratch=scratch, look=look)
         note(f"scale        {size:,}: {made.seconds:.2f} s, {rate(made.tokens / made.seconds)} tokens/s")
-        out.append(Scaled(run=made, data_mb=file.stat().st_size / 1e6, disk_mb=disk[0]))
+        out.append(Scaled(run=made, data_mb=file.stat().st_size / 1e6, disk_mb=disk[0] / 1e6))
     return out
 
 
