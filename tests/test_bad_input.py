@@ -31,7 +31,9 @@ Refused = Callable[..., Ran]
 
 
 def tree(folder: Path) -> dict[str, int]:
-    return {str(p.relative_to(folder)): p.stat().st_size for p in folder.rglob("*") if p.is_file() or not any(p.iterdir())}
+    """What lies in a folder; a whole prepared set may stay, since the corrected recipe can use it."""
+    return {str(p.relative_to(folder)): p.stat().st_size for p in folder.rglob("*")
+            if (p.is_file() or not any(p.iterdir())) and not re.search(r"(^|/)prepared/[0-9a-f]{20}/", p.relative_to(folder).as_posix())}
 
 
 def message_of(ran: Ran) -> str:

@@ -56,8 +56,14 @@ def pad_id(tokenizer: Tokenizer) -> int:
     return 0
 
 
-def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = None) -> Preflight:
-    """Read the data, make the plan, judge both. Raises GogptError for what cannot be judged at all."""
+def sets_folder(config: RunConfig) -> Path:
+    """Where prepared sets lie: ``data.prepared``, or ``prepared/`` beside the run folder."""
+    return Path(config.data.prepared) if config.data.prepared else Path(config.output).parent / "prepared"
+
+
+def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = None, keep: bool = False) -> Preflight:
+    """Read the data, make the plan, judge both. ``keep``: the prepared set is written to its folder; without it only one that
+    lies there already is used. Raises GogptError for what cannot be judged at all."""
     refuse_unbuilt(config)
     for code in config.checks.allow:
         page_of(code)  # a misspelt code would allow nothing, and say so only after hours
@@ -65,7 +71,7 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
     tokenizer = Tokenizer(folder)
     template = pick_template(config.data.template, tokenizer)
     env = collect_env(Path(config.output))
-    prepared = prepare(config.data, tokenizer, template, seed=config.train.seed, progress=progress)
+    prepared = prepare(config.data, tokenizer, template, seed=config.train.seed, progress=progress, folder=sets_folder(config), keep=keep)
     plan = make_plan(config, prepared.train, Checkpoint(folder), env)
     data = count_collated(prepared, plan, tokenizer)
     sample = stretches_of(tokenizer, (prepared.train[i].input_ids for i in pick_samples(prepared.train, prepared.sampled, NUM_COMPARED))) if tokenizer.other else []

@@ -98,7 +98,7 @@ def train(config: RunConfig, observer: Observer, *, resume: bool = False, overwr
     folder = RunFolder(Path(config.output))
     _check_folder(folder, resume=resume, overwrite=overwrite)
     observer.stage("reading data")
-    before = preflight(config, progress=observer.reading)
+    before = preflight(config, progress=observer.reading, keep=True)
     observer.planned(before)
     if before.verdict.refusals:
         raise Refused(before.verdict)
@@ -176,8 +176,8 @@ def fingerprint(before: Preflight) -> str:
     """SHA-256 over every id, label, row, the order and the learning rates: what makes two runs one trajectory."""
     digest = hashlib.sha256()
     train_set, plan = before.prepared.train, before.plan
-    for array in (train_set.input_ids, train_set.labels, train_set.offsets, plan.order):
-        digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(train_set.digest().encode())
+    digest.update(np.ascontiguousarray(plan.order).tobytes())
     digest.update(json.dumps([plan.bins, plan.steps, plan.micro_batch_size, plan.accumulation,
                               [plan.lr_at(s) for s in (1, plan.warmup_steps + 1, plan.steps)]]).encode())
     return digest.hexdigest()
@@ -220,7 +220,7 @@ def write_documents(folder: RunFolder, before: Preflight, lang: str) -> None:
     write_json(folder.facts, before.facts)
     write_json(folder.findings, findings_document(before.config.output, "run", before.verdict, lang=lang))
     write_json(folder.ledger, before.prepared.ledger.to_dict())
-    rejects = (json.dumps(to_json(r), ensure_ascii=False, default=str) + "\n" for r in before.prepared.ledger.rejects)
+    rejects = (json.dumps(to_json(r), ensure_ascii=False, default=str) + "\n" for r in before.prepared.rejects())
     write_text(folder.rejects, "".join(rejects))
     sampled = before.prepared.sampled
     train_set = before.prepared.train

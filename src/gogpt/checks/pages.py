@@ -57,6 +57,26 @@ train:
 train:
   report_to: []""",
     ),
+    "ENV114": _page(
+        title=("a process that prepares data was ended", "准备数据的进程被终止"),
+        what=(
+            "Whether every process that reads and encodes data came to its end by itself.",
+            "检查每个读取和编码数据的进程是否自行结束。",
+        ),
+        why=(
+            "A process that the system ends (mostly for want of memory) takes its rows with it; a set without them must not pass for whole.",
+            "被系统终止的进程（多半因为内存不足）会带走它的数据；缺了这些行的数据集不能当作完整的。",
+        ),
+        fix=(
+            "Use fewer processes (data.workers). What was made is kept: the same command goes on from there.",
+            "减少进程数（data.workers）。已完成的部分会保留：同一命令会从那里继续。",
+        ),
+        example="""ENV114 data/chats.jsonl: a process that prepares data was ended from outside
+  expected: enough memory for every process
+  fix:      set data.workers to fewer processes; what was made is kept, and the same command goes on from there
+
+gogpt prepare recipe.yaml data.workers=2""",
+    ),
     "CFG200": _page(
         title=("no such recipe", "没有这个配方"),
         what=("Whether the recipe's path names a file that can be read.", "检查配方路径是否指向一个可读取的文件。"),
@@ -534,6 +554,22 @@ data:
   fix:      the first row is 1
 
 gogpt show data/a.jsonl:2000""",
+    ),
+    "DAT313": _page(
+        title=("a prepared set that cannot be read", "无法读取已准备好的数据集"),
+        what=(
+            "Whether the folder of a prepared set holds all that its set.json names, undamaged.",
+            "检查已准备好的数据集目录是否完整无损地包含 set.json 所列的内容。",
+        ),
+        why=(
+            "A set is written whole or not at all; files that are missing or damaged later must not be trained on.",
+            "数据集要么完整写入，要么不写；事后缺失或损坏的文件不能用于训练。",
+        ),
+        fix=("Remove the folder; the set is made again.", "删除该目录；数据集会重新生成。"),
+        example="""DAT313 runs/prepared/3f1c0a9be24d7785a1c2: the prepared set cannot be read: Invalid flatbuffers message.
+  fix:      remove the folder: it is made again
+
+rm -r runs/prepared/3f1c0a9be24d7785a1c2""",
     ),
     "TOK409": _page(
         title=("a conversation is too long", "对话过长"),

@@ -7,6 +7,7 @@ what has the name is whole and not stale; a process that was killed goes on at t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -37,6 +38,8 @@ from gogpt.templates import Template
 from gogpt.tokenize import Tokenizer
 from gogpt.tokenize.engines import EngineDiffers, distrust, pick_engine
 
+GOES_ON = ("ENV114",)
+"""Errors after which the same command goes on where it stopped."""
 FORM = 1
 """Version of what lies in a set's folder."""
 
@@ -104,11 +107,12 @@ class _Gathered:
 
 def prepare(
     config: DataConfig, tokenizer: Tokenizer, template: Template, *, seed: int = 0,
-    progress: Callable[[int], None] | None = None, folder: Path | None = None,
+    progress: Callable[[int], None] | None = None, folder: Path | None = None, keep: bool = True,
 ) -> Prepared:
     """Read, convert, clean, encode, split and mix all sources of a recipe.
 
-    ``folder``: of prepared sets. One that is complete and not stale is taken from it, else one is made there.
+    ``folder``: of prepared sets. One that is complete and not stale is taken from it; else one is made there, or, without
+    ``keep``, elsewhere for as long as this process needs it.
     ``progress`` is told the number of rows read.
 
     Raises GogptError DAT3xx (sources), DAT308 (nothing left), TOK409 (overlong: error), ENV110 (the disk).
@@ -121,23 +125,32 @@ def prepare(
     made_of = parts(config, inputs, tokenizer, template, seed)
     final = folder / fingerprint(made_of)
     if (final / "set.json").exists():
-        return _load(final, config, tokenizer, template, began)
+        return _load(final, began)
+    if not keep:
+        return _prepare_in(None, config, tokenizer, template, seed, inputs, progress, began, made_of)
     from filelock import FileLock
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(str(folder / f".{final.name}.lock")):
             if (final / "set.json").exists():  # another process has made it meanwhile
-                return _load(final, config, tokenizer, template, began)
+                return _load(final, began)
             partial = final.with_name(final.name + ".partial")
             partial.mkdir(exist_ok=True)
-            made = _prepare_in(partial, config, tokenizer, template, seed, inputs, progress, began, made_of)
+            try:
+                made = _prepare_in(partial, config, tokenizer, template, seed, inputs, progress, began, made_of)
+            except (GogptError, OSError) as problem:
+                if not (isinstance(problem, GogptError) and problem.code in GOES_ON):
+                    shutil.rmtree(partial, ignore_errors=True)
+                raise
             os.replace(partial, final)
     except OSError as problem:
         raise disk_error(problem, folder) from problem
     finally:
         (folder / f".{final.name}.lock").unlink(missing_ok=True)
-    return _load(final, config, tokenizer, template, began, made)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # where nothing came of it
+    return _load(final, began, made)
 
 
 def _prepare_in(
@@ -239,7 +252,7 @@ def _write(place: Path, found: _Gathered, chosen: Selection, facts: DataFacts, l
             (place / f"block-{done.number:05}.{suffix}").unlink(missing_ok=True)
 
 
-def _load(folder: Path, config: DataConfig, tokenizer: Tokenizer, template: Template, began: float, made: Prepared | None = None) -> Prepared:
+def _load(folder: Path, began: float, made: Prepared | None = None) -> Prepared:
     """The set in ``folder``, memory-mapped. ``made``: what was just made there. Raises GogptError DAT313 where it is damaged."""
     from gogpt.facts import from_json
 

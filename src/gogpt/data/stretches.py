@@ -131,6 +131,7 @@ def _line_ranges(path: Path, size: int) -> Iterator[tuple[int, int, int]]:
 
 def _num_rows(data: bytes) -> int:
     """Lines that are not blank."""
-    if not any(mark in data for mark in (b"\n\n", b"\n\r", b"\n ", b"\n\t", b"\n\x0b", b"\n\x0c")) and not data[:1].isspace():
-        return data.count(b"\n") + (data[-1:] != b"\n")
+    ends = data.count(b"\n") + (data[-1:] != b"\n")
+    if data.count(b"\n{") + (data[:1] == b"{") == ends:
+        return ends
     return sum(1 for line in data.split(b"\n") if line and not line.isspace())

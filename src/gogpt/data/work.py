@@ -169,7 +169,7 @@ class _Job:
         if plan is None:
             return False
         said = _said(shape, contents)
-        if said is None or not self._worker._planner.plain(contents, said):
+        if not self._worker._planner.plain(contents, said):
             return False
         self.ledger.keep()
         self._take(row_number, said, plan, contents, row, chat=True)
@@ -282,7 +282,6 @@ def _ranks(places: Any, numbers: Any, seed: int) -> Any:
 
 # -- rows whose contents are known at a glance ------------------------------------------------------
 
-_KEYS = {frozenset(("messages",)), frozenset(("conversations",)), frozenset(("messages", "id")), frozenset(("conversations", "id"))}
 _LETTER = {"system": "s", "user": "u", "human": "u", "assistant": "a", "gpt": "a"}
 _SPEAKER = {"s": "system", "u": "user", "a": "assistant"}
 
@@ -308,17 +307,22 @@ _ALTERNATING = frozenset((*system, *("u", "a") * n) for system in ((), ("s",)) f
 
 
 def _openai(row: dict[str, Any]) -> tuple[Shape, list[str]] | None:
-    return _turns(row["messages"], "role", "content") if "messages" in row and row.keys() in _KEYS else None
+    return _turns(row["messages"], "role", "content") if "messages" in row and _only(row) else None
 
 
 def _sharegpt(row: dict[str, Any]) -> tuple[Shape, list[str]] | None:
-    return _turns(row["conversations"], "from", "value") if "conversations" in row and row.keys() in _KEYS else None
+    return _turns(row["conversations"], "from", "value") if "conversations" in row and _only(row) else None
+
+
+def _only(row: dict[str, Any]) -> bool:
+    """Nothing stands beside the turns but a name for the row."""
+    return len(row) == 1 or (len(row) == 2 and "id" in row)
 
 
 _LIGHT = {"openai": _openai, "sharegpt": _sharegpt}
 
 
-def _said(shape: Shape, contents: Sequence[str]) -> str | None:
+def _said(shape: Shape, contents: Sequence[str]) -> str:
     """``content_text`` of the conversation that these are."""
     return "\x1e".join([f"{_SPEAKER[who]}\x1f{content.strip()}" for who, content in zip(shape, contents)])  # noqa: B905 - of one length
 
