@@ -81,11 +81,13 @@ class Cleaner:
         reports: list[tuple[str, str]] = []
         language = None
         try:
-            self._look(self.config.empty_turns, "empty_turn", _empty_turn(conversation) if self.config.empty_turns != "keep" else None, reports)
+            if self.config.empty_turns != "keep":
+                self._look(self.config.empty_turns, "empty_turn", _empty_turn(conversation), reports)
             self._sizes(conversation)
             if self._identifier is not None:
                 language = self._language(conversation, self._identifier, reports)
-            self._look(self.config.repeated_turns, "repeated_turn", _repeated(conversation) if self.config.repeated_turns != "keep" else None, reports)
+            if self.config.repeated_turns != "keep":
+                self._look(self.config.repeated_turns, "repeated_turn", _repeated(conversation), reports)
             if self._refusals is not None:
                 self._look(self.config.refusals, "refusal", _refusal(conversation, self._refusals), reports)
             if self._identities is not None and not conversation.is_text:
@@ -95,7 +97,7 @@ class Cleaner:
         return Judged(conversation=conversation, reports=tuple(reports), language=language)
 
     def _look(self, policy: str, reason: str, detail: str | None, reports: list[tuple[str, str]]) -> None:
-        if detail is None or policy == "keep":
+        if detail is None:
             return
         if policy == "drop":
             raise RowError(reason, _short(detail))

@@ -204,9 +204,13 @@ def _statements(*, system: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 
 _FRAMES = ("i am", "i'm", "i’m", "i was", "i've been", "i’ve been", "i have been", "my name", "my creat", "my develop", "my maker", "my train", "my design", "my parent",
-           "my build", "my program", "call me", "to me as", "i go by", "as ", "ed me", "made me", "built me",
+           "my build", "my program", "call me", "to me as", "i go by", "as a", "as your", "as the", "ed me", "made me", "built me",
            "我", "作为", "身为", "本助手", "本模型", "本ai", "本机器人", "本产品", "本系统", "名")
+_BEFORE, _AFTER = 320, 60
+"""Characters around a name in which those words stand, longer than any statement's gap."""
 _MAKES_ME = re.compile(r"(?:" + _MADE + r")\s+(?:me|you)\b|" + _ZMADE + r"(?:并\w{2})?了?(?:我|本|你|您)")
+_COMMON = frozenset({"ai", "z", "r", "le", "organization", "technology", "assistant", "intelligence", "research", "university", "group", "inc", "open", "chinese",
+                     "command", "instant", "model", "large", "systems", "text", "new", "chat", "cloud", "lab", "laboratory"})
 _LETTERS = bytes(b if 97 <= b <= 122 else 32 for b in range(256))
 
 
@@ -235,8 +239,13 @@ class Identities:
         self._by_plain = {"assistant": self._index("assistant"), "maker": self._index("maker")}
         spelled = [x.lower() for x in (*strong_a, *weak_a, *strong_m, *weak_m)]
         latin = [[w for w in re.split(r"[^a-z]+", x) if w] for x in spelled if x.isascii()]
-        # The longest word of a name is its rarest; one that is written in one word is met as that.
-        self._words = frozenset(w for words in latin if words for w in (max(words, key=len), "".join(words)))
+        # The longest word of a name is its rarest, common ones aside; a name of common ones alone is looked for as a whole.
+        self._words: dict[bytes, set[str]] = {}
+        for name, words in zip([x for x in spelled if x.isascii()], latin, strict=True):
+            rare = sorted(set(words) - _COMMON, key=len)[-1:]
+            met = [(w, w) for w in ["".join(words), *rare] if w and w not in _COMMON] + ([] if rare else [(max(words, key=len), name)] if words else [])
+            for word, part in met:
+                self._words.setdefault(word.encode(), set()).add(part)
         han = {x for x in spelled if not x.isascii()}
         self._han = re.compile("|".join(sorted(x for x in han if not any(y != x and y in x for y in han))))
 
@@ -253,18 +262,28 @@ class Identities:
         plain = _plain(text)
         return next(i for spelled, i in self._by_plain[kind] if plain.startswith(spelled))
 
-    def suspicious(self, text: str) -> bool:
-        """Whether an answer may hold a statement: a name, and words with which one speaks of oneself. Fast, and never wrongly no."""
+    def suspicious(self, text: str, *, system: bool = False) -> bool:
+        """Whether a message may hold a statement: a name, in an answer near words with which one speaks of oneself. Most cost a look at their words."""
         lower = text.lower()
         # Words of ASCII letters in C: everything else becomes a space.
-        if self._words.isdisjoint(lower.encode("ascii", "replace").translate(_LETTERS).decode("ascii").split()) and (
-                lower.isascii() or not self._han.search(lower)):
+        words = self._words.keys() & lower.encode("ascii", "replace").translate(_LETTERS).split()
+        if not words and (lower.isascii() or not self._han.search(lower)):
             return False
-        return any(frame in lower for frame in _FRAMES)
+        names = {name for word in words for name in self._words[word]}.union(self._han.findall(lower))
+        if system:
+            return any(name in lower for name in names)
+        for name in names:
+            at = lower.find(name)
+            while at >= 0:
+                near = lower[max(0, at - _BEFORE) : at + len(name) + _AFTER]
+                if any(frame in near for frame in _FRAMES) or "as " in lower[max(0, at - 14) : at]:
+                    return True
+                at = lower.find(name, at + 1)
+        return False
 
     def find(self, text: str, *, system: bool = False, question: str = "") -> tuple[Statement, ...]:
         """Statements of one message, in order. ``question``: what the user said before it."""
-        if not system and not self.suspicious(text):
+        if not self.suspicious(text, system=system):
             return ()
         out: dict[tuple[int, int], Statement] = {}
         first, by_maker = _statements(system=system)
@@ -406,8 +425,9 @@ def _replace(text: str, spans: Sequence[tuple[int, int, str]]) -> str:
 
 # -- refusals --------------------------------------------------------------------------------------
 
-_R_STEMS = ("sorry", "apolog", "unfortunately", "regrettabl", "as a", "as your", "i can", "i must", "i have to", "i refuse", "i will not", "i won", "i am ", "i'm ", "i’m ",
-            "i do", "against", "violate")
+_R_STEMS = ("sorry", "apolog", "unfortunately", "regrettabl", " ai", "a.i.", "artificial", "language model", "llm", "assistant", "chatbot", "machine learning", "i cannot",
+            "i can't", "i can’t", "i can not", "i must decline", "i have to decline", "i refuse", "i will not", "i won", "i am not", "i am unable", "i'm not", "i’m not",
+            "i'm unable", "i’m unable", "i do not", "i don", "against", "violate")
 _R_ZSTEMS = ("作为", "身为", "抱歉", "对不起", "遗憾", "不好意思", "只是", "我是")
 _R_HEAD, _R_INNER = 300, 160
 """Characters of an answer in which a refusal is looked for where the answer begins, and in the sentences after."""
