@@ -7,6 +7,7 @@ beside words that say that an AI speaks, or in answer to a question who it is.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import re
 from collections.abc import Mapping, Sequence
@@ -290,11 +291,13 @@ class Identities:
         short, names = self._shortened(text)
         if not names:
             return ()
+        places = [n.at for n in names]
         ways = [first, by_maker] if _MAKES_ME.search(text) else [first]
         for found in (x for way in ways for x in way.finditer(short)):
-            said = [n for n in names if found.start() <= n.at < found.end() and n.kind != OWN]
+            low, high = bisect.bisect_left(places, found.start()), bisect.bisect_left(places, found.end())
+            said = [n for n in names[low:high] if n.kind != OWN]
             # Where the statement stands in the text itself.
-            begin, stop = _places(names, found.start()), _places(names, found.end())
+            begin, stop = _place(names[low - 1 : low], found.start()), _place(names[high - 1 : high], found.end())
             start, end = _sentence(text, begin, stop)
             if not said or _quoted(text, begin):
                 continue
@@ -376,10 +379,9 @@ def _is_maker(text: str, name: _Named) -> bool:
     return _BEFORE_MAKER.search(text[max(0, name.start - 20) : name.start]) is not None or _AFTER_MAKER.match(text, name.end) is not None
 
 
-def _places(names: Sequence[_Named], at: int) -> int:
-    """Place in the text itself of a place in the shortened one."""
-    before = [n for n in names if n.at < at]
-    return before[-1].end + (at - before[-1].at - 1) if before else at
+def _place(before: Sequence[_Named], at: int) -> int:
+    """Place in the text itself of a place in the shortened one; ``before``: the last name before it, if there is one."""
+    return before[0].end + (at - before[0].at - 1) if before else at
 
 
 def _sentence(text: str, start: int, end: int) -> tuple[int, int]:
