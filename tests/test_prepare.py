@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import rows, write_jsonl
-from gogpt.data.mix import hold_out, weigh
+from gogpt.data.mix import hold_out
 
 
 def instances(count: int) -> list[dict[str, Any]]:
@@ -48,14 +48,6 @@ def test_neither_rows_nor_equal_messages_are_parted(pairs: list[tuple[int, int]]
     assert {pairs[i][1] for i in train}.isdisjoint(pairs[i][1] for i in held)
     again = hold_out(places, keys, fraction, seed)
     assert np.array_equal(train, again[0])
-
-
-def test_weights_are_whole_repeats_and_a_drawn_share() -> None:
-    picked = weigh([2.5] * 10 + [1.0] * 4, seed=3)
-    counts = np.bincount(picked, minlength=14)
-    assert set(counts[:10]) == {2, 3}
-    assert counts[:10].sum() == 25
-    assert (counts[10:] == 1).all()
 
 
 def test_equal_rows_stay_on_one_side(gogpt: Any, recipe: Any, tmp_path: Path) -> None:

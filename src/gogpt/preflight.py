@@ -61,6 +61,15 @@ def sets_folder(config: RunConfig) -> Path:
     return Path(config.data.prepared) if config.data.prepared else Path(config.output).parent / "prepared"
 
 
+def prepare_recipe(config: RunConfig, *, progress: Callable[[int], None] | None = None, keep: bool) -> tuple[Prepared, Tokenizer, Template]:
+    """The sets of a recipe, and what encoded them. ``keep``: the set is written to its folder; without it only one that lies
+    there already is used."""
+    tokenizer = Tokenizer(find_model(config.model))
+    template = pick_template(config.data.template, tokenizer)
+    prepared = prepare(config.data, tokenizer, template, seed=config.train.seed, progress=progress, folder=sets_folder(config), keep=keep)
+    return prepared, tokenizer, template
+
+
 def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = None, keep: bool = False) -> Preflight:
     """Read the data, make the plan, judge both. ``keep``: the prepared set is written to its folder; without it only one that
     lies there already is used. Raises GogptError for what cannot be judged at all."""
@@ -68,10 +77,8 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
     for code in config.checks.allow:
         page_of(code)  # a misspelt code would allow nothing, and say so only after hours
     folder = find_model(config.model)
-    tokenizer = Tokenizer(folder)
-    template = pick_template(config.data.template, tokenizer)
     env = collect_env(Path(config.output))
-    prepared = prepare(config.data, tokenizer, template, seed=config.train.seed, progress=progress, folder=sets_folder(config), keep=keep)
+    prepared, tokenizer, template = prepare_recipe(config, progress=progress, keep=keep)
     plan = make_plan(config, prepared.train, Checkpoint(folder), env)
     data = count_collated(prepared, plan, tokenizer)
     sample = stretches_of(tokenizer, (prepared.train[i].input_ids for i in pick_samples(prepared.train, prepared.sampled, NUM_COMPARED))) if tokenizer.other else []

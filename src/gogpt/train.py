@@ -37,7 +37,7 @@ from gogpt.runfolder import (
     write_json,
     write_text,
 )
-from gogpt.show import painted_sample, pick_samples
+from gogpt.show import pick_samples, write_samples
 from gogpt.trainer import GogptTrainer, Rhythm, checkpoint_of, quiet_engines, training_arguments
 from gogpt.watch import RUN_CHECKS, RunStopped, Watch
 
@@ -222,11 +222,7 @@ def write_documents(folder: RunFolder, before: Preflight, lang: str) -> None:
     write_json(folder.ledger, before.prepared.ledger.to_dict())
     rejects = (json.dumps(to_json(r), ensure_ascii=False, default=str) + "\n" for r in before.prepared.rejects())
     write_text(folder.rejects, "".join(rejects))
-    sampled = before.prepared.sampled
-    train_set = before.prepared.train
-    samples = [painted_sample(train_set[i], before.tokenizer, before.template.name, *sampled[int(train_set.conversations[i])])
-               for i in pick_samples(train_set, sampled)]
-    write_text(folder.samples, "".join(json.dumps(s, ensure_ascii=False) + "\n" for s in samples))
+    write_samples(folder.samples, before.prepared.train, before.prepared.sampled, before.tokenizer, before.template.name)
 
 
 def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, status: _Status, start: int, lang: str) -> Outcome:

@@ -8,20 +8,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from gogpt.config import MixConfig, SourceConfig
 from gogpt.data.languages import UNKNOWN
-from gogpt.data.store import ExampleSet
 from gogpt.errors import GogptError
 
 Indices = npt.NDArray[np.int64]
 
 _MIX, _HOLD = 0x6D6978, 0x6576616C
 """What tells the draws of mixing and of holding out apart under one seed."""
+
+
+MOST_REPEATS = 1000
+"""As often as a weight may repeat an example; a share that needs more asks for what the data does not hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,9 @@ def mix(
         raise GogptError("DAT308", "no training example is left", where="recipe: data.train", got=f"{num} examples, of which the weights take none",
                          expected="a weight of at least 1 / the number of the source's examples",
                          fix="raise the weight in data.train, or leave it out")
+    if num and times.max() > MOST_REPEATS:
+        raise GogptError("CFG244", f"the mix would repeat an example {times.max():,} times an epoch", where="recipe: data.mix", got=f"{times.sum():,} examples of {num:,}",
+                         expected=f"at most {MOST_REPEATS:,} repeats", fix="raise data.mix.temperature, or take sampling: under")
     rows = [_row("source", s.path, source == i, times, units, tokens, trained) for i, s in enumerate(sources)]
     if config.languages:
         named = [*config.languages, *sorted(set(np.unique(codes)) - set(config.languages))]
@@ -189,30 +194,11 @@ def mix_lines(table: Sequence[MixRow]) -> list[list[str]]:
     return out + [[r.name, f"{r.found:,}", f"{r.used:,}", f"{r.share:.1%}", f"{r.tokens:,}", f"{r.trained:,}", f"{r.repeats:.2f}"] for r in table]
 
 
-def weigh(weights: Sequence[float], seed: int) -> Indices:
-    """Indices of an epoch: example i appears ``weights[i]`` times; a fraction is drawn without replacement
-    among the examples of the same weight."""
-    values = np.asarray(weights, dtype=np.float64)
-    whole = np.floor(values).astype(np.int64)
-    rng = np.random.default_rng([seed, _MIX])
-    for weight in np.unique(values):
-        fraction = weight - np.floor(weight)
-        members = np.flatnonzero(values == weight)
-        extra = round(fraction * len(members))
-        if extra:
-            whole[rng.choice(members, size=extra, replace=False)] += 1
-    return np.repeat(np.arange(len(values)), whole)
-
-
 # -- held out --------------------------------------------------------------------------------------
 
 
-@overload
-def hold_out(rows: ExampleSet, keys: float, fraction: int) -> tuple[Indices, Indices]: ...
-@overload
-def hold_out(rows: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]: ...
 def hold_out(
-    rows: ExampleSet | npt.NDArray[np.int64], keys: float | npt.NDArray[np.int64], fraction: float, seed: int | None = None
+    rows: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], fraction: float, seed: int
 ) -> tuple[Indices, Indices]:
     """Indices (int64) of the training and of the held-out examples, each in ascending order.
 
@@ -220,15 +206,7 @@ def hold_out(
     Examples of one row, and those of equal keys, stay on one side, and so does what they join: equal text on both sides
     would make the evaluation measure memory. At least one group is held out, and at least one stays; a single group stays.
     The split depends on keys, rows and seed, not on the order of the examples.
-
-    ``hold_out(examples, fraction, seed)`` takes an ExampleSet; its rows are the origins.
     """
-    if isinstance(rows, ExampleSet):
-        numbers: dict[object, int] = {}
-        numbered = np.array([numbers.setdefault(origin, len(numbers)) for origin in rows.origins], dtype=np.int64)
-        return _split(numbered, rows.content_keys, float(np.asarray(keys)), int(fraction))
-    if seed is None:
-        raise TypeError("hold_out(rows, keys, fraction, seed): seed is missing")
     return _split(np.asarray(rows, dtype=np.int64), np.asarray(keys, dtype=np.int64), fraction, seed)
 
 

@@ -25,8 +25,9 @@ from gogpt.config import DataConfig
 from gogpt.data.examples import Counts
 from gogpt.data.fingerprint import fingerprint, parts
 from gogpt.data.ledger import Ledger
+from gogpt.data.mix import check_mix
 from gogpt.data.pool import WORTH_PROCESSES, Done, Pool, num_workers
-from gogpt.data.select import Selection, select
+from gogpt.data.select import Selection, Selector
 from gogpt.data.store import ExampleSet, read_block
 from gogpt.data.stretches import Inputs, find_inputs, stretches
 from gogpt.data.work import NUM_SAMPLED
@@ -119,6 +120,7 @@ def prepare(
     """
     began = time.perf_counter()
     sources = (*config.train, *(config.eval if isinstance(config.eval, tuple) else ()))
+    check_mix(config.mix, config.train)
     inputs = find_inputs(sources)
     if folder is None:
         return _prepare_in(None, config, tokenizer, template, seed, inputs, progress, began, {})
@@ -206,7 +208,9 @@ def _decide(found: _Gathered, config: DataConfig, tokenizer: Tokenizer, template
     everything = ExampleSet([d.block for d in found.done], [f.shown for f in inputs.files], numbers=found.numbers)
     if not len(everything) or not any(len(d.block) for d in found.done if d.source < len(config.train)):
         _nothing_left(ledger)
-    chosen = select(everything, found.done, found.kept, config, seed, ledger)
+    chosen = Selector(everything, found.done, found.kept, config, seed, ledger).select()
+    if not chosen.train.size:
+        _nothing_left(ledger)
     train, evaluation = everything.select(chosen.train), everything.select(chosen.eval)
     ledger.examples = {"train": len(train), "eval": len(evaluation)}
     assert ledger.conserves, ledger.to_dict()
@@ -224,9 +228,14 @@ def _sampled(some: list[Any]) -> dict[int, tuple[Conversation, str]]:
 
 
 def _conversation(shown: dict[str, Any]) -> Conversation:
-    names = {"reasoning_content": "reasoning"}
-    messages = tuple(Message(**{names.get(k, k): tuple(v) if k == "tool_calls" else v for k, v in m.items()}) for m in shown["messages"])
+    messages = tuple(_message(m) for m in shown["messages"])
     return Conversation(messages=messages, tools=tuple(shown["tools"]), origin=Origin(path=shown["path"], row=shown["row"]))
+
+
+def _message(said: dict[str, Any]) -> Message:
+    """What ``Message.to_dict`` wrote."""
+    return Message(role=said["role"], content=said["content"], input=said.get("input"), reasoning=said.get("reasoning_content"),
+                   tool_calls=tuple(said.get("tool_calls", ())), tool_call_id=said.get("tool_call_id"), name=said.get("name"), train=said.get("train"))
 
 
 # -- the folder of a set ---------------------------------------------------------------------------
@@ -250,6 +259,8 @@ def _write(place: Path, found: _Gathered, chosen: Selection, facts: DataFacts, l
     for done in found.done:
         for suffix in ("json", "rejects.jsonl", "signatures.npy"):
             (place / f"block-{done.number:05}.{suffix}").unlink(missing_ok=True)
+    for left in place.glob("*.tmp"):  # of a process that was killed
+        left.unlink()
 
 
 def _load(folder: Path, began: float, made: Prepared | None = None) -> Prepared:

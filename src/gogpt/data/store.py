@@ -70,10 +70,10 @@ class Block:
     def digest(self) -> str:
         """SHA-256 over ids and trained spans."""
         out = hashlib.sha256()
-        for array in (self.input_ids, self.spans):
-            out.update(np.ascontiguousarray(array, dtype=np.int32))
-        for array in (self.offsets, self.span_offsets):
-            out.update(np.ascontiguousarray(array, dtype=np.int64))
+        for numbers in (self.input_ids, self.spans):
+            out.update(np.ascontiguousarray(numbers, dtype=np.int32).data)
+        for ends in (self.offsets, self.span_offsets):
+            out.update(np.ascontiguousarray(ends, dtype=np.int64).data)
         return out.hexdigest()
 
 
@@ -235,9 +235,9 @@ class ExampleSet:
         out = hashlib.sha256()
         for block in self.blocks:
             out.update(block.digest().encode())
-        out.update(np.ascontiguousarray(self.index, dtype=np.int64))
+        out.update(np.ascontiguousarray(self.index, dtype=np.int64).data)
         if self.cuts is not None:
-            out.update(np.ascontiguousarray(self.cuts, dtype=np.int64))
+            out.update(np.ascontiguousarray(self.cuts, dtype=np.int64).data)
         return out.hexdigest()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
@@ -13,9 +14,18 @@ from gogpt.config import SourceConfig
 from gogpt.data.read import schema_of
 from gogpt.data.schemas import NUM_SAMPLE
 from gogpt.data.schemas.schema import Schema
-from gogpt.data.sources import HubSource, display_path, find_files, hub_revision, is_hub_id, is_lines, read_hub, read_rows
+from gogpt.data.sources import (
+    HubSource,
+    display_path,
+    find_files,
+    hub_revision,
+    is_hub_id,
+    is_lines,
+    read_hub,
+    read_rows,
+)
 from gogpt.data.sources import Row as SourceRow
-from gogpt.data.work import Raw, Stretch
+from gogpt.data.work import Stretch
 
 SMALLEST, LARGEST = 1 << 20, 64 << 20
 """Bytes of a stretch; between them a set has about ``NUM_BLOCKS``."""
@@ -81,14 +91,14 @@ def stretches(inputs: Inputs) -> Iterator[Stretch]:
         head = list(itertools.islice(rows, NUM_SAMPLE if source.limit is None else min(NUM_SAMPLE, source.limit)))
         schema, forced = schema_of(head, source, file.shown)
         inputs.schemas[file.shown] = schema.name
-        common = {"source": file.source, "file": at, "shown": file.shown, "schema": schema, "forced": forced}
+        whole = Stretch(number=-1, source=file.source, file=at, shown=file.shown, schema=schema, forced=forced)
         if file.path is not None and source.limit is None and schema.join is None and is_lines(file.path):
             rows.close()  # type: ignore[attr-defined]
             for start, end, before in _line_ranges(file.path, size):
-                yield Stretch(number=next(number), path=str(file.path), start=start, end=end, row=before, **common)
+                yield replace(whole, number=next(number), path=str(file.path), start=start, end=end, row=before)
             continue
         for some in _some(_all(head, rows, source, schema, file, inputs)):
-            yield Stretch(number=next(number), rows=some, **common)
+            yield replace(whole, number=next(number), rows=some)
 
 
 def _rows(file: Input, source: SourceConfig, notes: dict[str, int]) -> Iterator[SourceRow]:
@@ -97,7 +107,7 @@ def _rows(file: Input, source: SourceConfig, notes: dict[str, int]) -> Iterator[
     return read_rows(file.path, notes=notes)
 
 
-def _all(head: list[SourceRow], rows: Iterator[SourceRow], source: SourceConfig, schema: Schema, file: Input, inputs: Inputs) -> Iterator[Raw]:
+def _all(head: list[SourceRow], rows: Iterator[SourceRow], source: SourceConfig, schema: Schema, file: Input, inputs: Inputs) -> Iterator[Any]:
     everything: Iterator[SourceRow] = itertools.chain(head, rows)
     if source.limit is not None:
         everything = itertools.islice(everything, source.limit)
@@ -106,10 +116,10 @@ def _all(head: list[SourceRow], rows: Iterator[SourceRow], source: SourceConfig,
     def note(what: str, count: int = 1) -> None:
         inputs.notes[what] = inputs.notes.get(what, 0) + count
 
-    return iter(schema.join(everything, note)) if schema.join is not None else everything
+    return schema.join(everything, note) if schema.join is not None else everything
 
 
-def _some(rows: Iterator[Raw]) -> Iterator[tuple[Raw, ...]]:
+def _some(rows: Iterator[SourceRow]) -> Iterator[tuple[SourceRow, ...]]:
     while some := tuple(itertools.islice(rows, NUM_ROWS)):
         yield some
 

@@ -9,20 +9,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 
 from gogpt.config import DataConfig
+from gogpt.data.clean import Cleaner
+from gogpt.data.duplicates import compared_text, signatures
 from gogpt.data.examples import Counts, Preparer, content_text, key_of
 from gogpt.data.json_rows import read_lines
-from gogpt.data.lane import TEXT, Batch, Plan, Planner, Shape, shape_of
+from gogpt.data.lane import TEXT, Batch, Painter, Plan, Planner, Shape, shape_of
+from gogpt.data.languages import CODES
 from gogpt.data.ledger import Ledger
 from gogpt.data.read import conversations_of
-from gogpt.data.schemas.schema import Schema
-from gogpt.data.store import NO_LANGUAGE, Block, BlockBuilder, Ints, join
+from gogpt.data.schemas.schema import Row, Schema
+from gogpt.data.sources import Row as SourceRow
+from gogpt.data.store import NO_LANGUAGE, Block, BlockBuilder, join
 from gogpt.errors import RowError
 from gogpt.facts import NUM_FIRST
 from gogpt.records import Conversation, Origin
@@ -35,7 +38,6 @@ NUM_SAMPLED = 64
 NUM_AUDITED = 3
 """Texts of every block whose ids are compared with the reference's, where another library encodes."""
 
-Raw = tuple["dict[str, Any] | RowError", Origin]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,7 @@ class Stretch:
     start: int = 0
     end: int = 0
     row: int = 0
-    rows: tuple[Raw, ...] | None = None
+    rows: tuple[SourceRow, ...] | None = None
 
 
 @dataclass(slots=True)
@@ -72,8 +74,7 @@ class Made:
     """(rank, number of the conversation, what to show), the lowest ranks of this stretch"""
     reports: dict[str, list[Any]] = field(default_factory=dict)
     signatures: Any = None
-    """MinHash signature of each conversation in ``signed``"""
-    signed: Ints | None = None
+    """MinHash signature of each conversation of the block, by number; None where nobody asked"""
 
     def document(self) -> dict[str, Any]:
         """All but the examples and the rejects, as JSON."""
@@ -87,16 +88,17 @@ class Worker:
     """Makes blocks under one policy. ``engine`` encodes; ``seed`` draws the sample."""
 
     def __init__(self, config: DataConfig, tokenizer: Tokenizer, template: Template, engine: Engine, seed: int) -> None:
-        from gogpt.data.lane import Painter
-
+        self.cleaner = Cleaner(config.clean, tell_language=bool(config.mix.languages))
+        self.cleans = self.cleaner.needs_text
+        self.signs = "near" in (config.clean.duplicates, config.clean.leakage)
         self.preparer = Preparer(config, tokenizer, template)
-        self._planner = Planner(template, tokenizer, config.train_on)
+        self.planner = Planner(template, tokenizer, config.train_on)
         prefix = tokenizer.bos_prefix if self._adds_bos(template) else ()
-        self._painters = {True: Painter(tokenizer, engine, prefix, self.preparer.stop_ids),
+        self.painters = {True: Painter(tokenizer, engine, prefix, self.preparer.stop_ids),
                           False: Painter(tokenizer, engine, tokenizer.bos_prefix, self.preparer.stop_ids)}
         self._engine, self._reference = engine, Reference(tokenizer)
         self._audits = engine.name != self._reference.name
-        self._seed = seed
+        self.seed = seed
 
     @staticmethod
     def _adds_bos(template: Template) -> bool:
@@ -129,8 +131,10 @@ class _Job:
         self.rows: list[int] = []  # of each conversation: its row ...
         self.keys: list[int] = []  # ... its key ...
         self.held: list[Conversation | dict[str, Any]] = []  # ... and itself, or the row that it is made of
+        self.languages: list[int] = []  # ... its language, where anybody asked ...
         self.odd: list[int] = []  # numbers of those that go the exact way
-        self._light = _LIGHT.get(stretch.schema.name)
+        self.reports: dict[str, list[Any]] = {}
+        self._light = None if worker.cleans else _LIGHT.get(stretch.schema.name)
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -151,11 +155,11 @@ class _Job:
             number += 1
             if light is not None:
                 try:
-                    row = orjson.loads(raw)
+                    value = orjson.loads(raw)
                 except ValueError:
-                    row = None
-                found = light(row) if type(row) is dict else None
-                if found is not None and self._plain(number, found[0], found[1], row):
+                    value = None
+                found = light(value) if type(value) is dict else None
+                if found is not None and self._plain(number, found[0], found[1], value):
                     continue
             self._line(raw, number)
 
@@ -165,11 +169,11 @@ class _Job:
 
     def _plain(self, row_number: int, shape: Shape, contents: list[str], row: dict[str, Any]) -> bool:
         """Take a row whose contents are known without making messages of it. False: it must go the exact way."""
-        plan = self._worker._planner.of(shape)
+        plan = self._worker.planner.of(shape)
         if plan is None:
             return False
         said = _said(shape, contents)
-        if not self._worker._planner.plain(contents, said):
+        if not self._worker.planner.plain(contents, said):
             return False
         self.ledger.keep()
         self._take(row_number, said, plan, contents, row, chat=True)
@@ -181,23 +185,39 @@ class _Job:
         self.keys.append(key_of(said))
         self.held.append(held)
 
-    def _row(self, row: dict[str, Any] | RowError, origin: Origin) -> None:
+    def _row(self, row: Row | RowError, origin: Origin) -> None:
         stretch = self._stretch
         for conversation in conversations_of(row, origin, stretch.schema, stretch.forced, self.ledger):
             self._conversation(conversation)
 
     def _conversation(self, conversation: Conversation) -> None:
-        assert conversation.origin is not None
+        origin = conversation.origin
+        assert origin is not None
+        if self._worker.cleans:
+            judged = self._worker.cleaner.judge(conversation)
+            if judged.drop is not None:
+                self.ledger.lose(judged.drop.reason, origin, judged.drop.detail, {"messages": [m.to_dict() for m in conversation.messages]})
+                return
+            for reason, detail in judged.reports:
+                self._report(reason, f"{origin}: {detail}" if detail else str(origin))
+            conversation = judged.conversation
+            self.languages.append(NO_LANGUAGE if judged.language is None else CODES.index(judged.language))
         found = shape_of(conversation)
-        plan = self._worker._planner.of(found[0]) if found is not None else None
+        plan = self._worker.planner.of(found[0]) if found is not None else None
         said = content_text(conversation)
-        if found is None or plan is None or not self._worker._planner.plain(found[1], said):
-            self.rows.append(conversation.origin.row)
+        if found is None or plan is None or not self._worker.planner.plain(found[1], said):
+            self.rows.append(origin.row)
             self.keys.append(key_of(said))
             self.held.append(conversation)
             self.odd.append(len(self.rows) - 1)
             return
-        self._take(conversation.origin.row, said, plan, found[1], conversation, chat=found[0] != TEXT)
+        self._take(origin.row, said, plan, found[1], conversation, chat=found[0] != TEXT)
+
+    def _report(self, reason: str, place: str) -> None:
+        known = self.reports.setdefault(reason, [0, []])
+        known[0] += 1
+        if len(known[1]) < NUM_FIRST:
+            known[1].append(place)
 
     # -- encoding ----------------------------------------------------------------------------------
 
@@ -212,7 +232,7 @@ class _Job:
         builder = BlockBuilder()
         for number in sorted(self.odd):
             for example in self.preparer.examples(self._made_of(number), self.ledger):
-                builder.add(example, self.keys[number], number, file=self._stretch.file)
+                builder.add(example, self.keys[number], number, file=self._stretch.file, language=self.languages[number] if self.languages else NO_LANGUAGE)
         odd = builder.build()
         if len(odd) or not blocks:
             blocks.append(odd)
@@ -221,14 +241,17 @@ class _Job:
         if (np.diff(order) != 1).any():
             block = block.take(order)
         self.ledger.sort()
-        return Made(block=block, ledger=self.ledger, counts=self.preparer.counts, numbered=len(self.rows), sampled=self._sample(block))
+        made = Made(block=block, ledger=self.ledger, counts=self.preparer.counts, numbered=len(self.rows), sampled=self._sample(block), reports=self.reports)
+        if self._worker.signs:
+            made.signatures = signatures([compared_text(self._made_of(number)) for number in np.unique(block.conversation).tolist()])
+        return made
 
     def _painted(self, chat: bool) -> Block | None:
         """The batch encoded; what is not proven, or does not fit, goes the exact way."""
         batch = self.batches[chat]
         if not batch.texts:
             return None
-        painted = self._worker._painters[chat].paint(batch, self._worker.check)
+        painted = self._worker.painters[chat].paint(batch, self._worker.check)
         lengths = np.diff(painted.offsets)
         good = painted.proven & (lengths <= self.preparer.config.max_length)
         bos = self.preparer.tokenizer.bos_id
@@ -251,7 +274,7 @@ class _Job:
             span_offsets=np.concatenate([[0], np.cumsum(2 * num_spans)]).astype(np.int64),
             file=np.full(good.size, self._stretch.file, dtype=np.int32), row=np.asarray(self.rows, dtype=np.int64)[owners],
             key=np.asarray(self.keys, dtype=np.int64)[owners], conversation=owners,
-            language=np.full(good.size, NO_LANGUAGE, dtype=np.int16))
+            language=np.asarray(self.languages, dtype=np.int16)[owners] if self.languages else np.full(good.size, NO_LANGUAGE, dtype=np.int16))
         return block if good.all() else block.take(np.flatnonzero(good))
 
     def _sample(self, block: Block) -> list[tuple[int, int, dict[str, Any]]]:
@@ -260,7 +283,7 @@ class _Job:
         if not numbers.size:
             return []
         rows = np.asarray(self.rows, dtype=np.uint64)[numbers]
-        ranks = _ranks(rows * np.uint64(1_000_003) + np.uint64(self._stretch.file), numbers.astype(np.uint64), self._worker._seed)
+        ranks = _ranks(rows * np.uint64(1_000_003) + np.uint64(self._stretch.file), numbers.astype(np.uint64), self._worker.seed)
         chosen = np.argsort(ranks, kind="stable")[:NUM_SAMPLED]
         return [(int(ranks[i]), int(numbers[i]), _shown(self._made_of(int(numbers[i])), self._stretch)) for i in sorted(chosen.tolist())]
 
@@ -327,15 +350,7 @@ def _said(shape: Shape, contents: Sequence[str]) -> str:
     return "\x1e".join([f"{_SPEAKER[who]}\x1f{content.strip()}" for who, content in zip(shape, contents)])  # noqa: B905 - of one length
 
 
-def read_made(folder: Path, name: str) -> dict[str, Any]:
-    """The document of a block that lies in ``folder``."""
-    data: dict[str, Any] = json.loads((folder / f"{name}.json").read_bytes())
-    return data
-
-
 def rejects_of(ledger: Ledger) -> Iterator[bytes]:
     for reject in ledger.rejects:
         yield json.dumps(reject, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass") + b"\n"
 
-
-__all__ = ["NUM_FIRST", "Made", "Stretch", "Worker"]

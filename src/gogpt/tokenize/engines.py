@@ -94,7 +94,7 @@ class Tokie:
             finally:
                 source.unlink(missing_ok=True)
                 made.unlink(missing_ok=True)
-        self._engine = tokie.Tokenizer.from_file(str(binary))
+        self._engine: Any = tokie.Tokenizer.from_file(str(binary))
 
     def encode(self, texts: Sequence[str]) -> Flat:
         ids, sizes = self._engine.encode_batch_flat(list(texts), False)
