@@ -44,10 +44,12 @@ def command(
     """
     from gogpt.cli.observer import TerminalObserver
     from gogpt.config import load_recipe
-    from gogpt.preflight import prepare_recipe, sets_folder
+    from gogpt.preflight import prepare_recipe, refuse_misplaced, refuse_unbuilt, sets_folder
 
     spoken = pick_lang(lang)
     config = load_recipe(recipe, overrides or [])
+    refuse_unbuilt(config)
+    refuse_misplaced(config)
     with TerminalObserver(err(), spoken, quiet=quiet) as watching:
         watching.stage("reading data")
         prepared, tokenizer, template = prepare_recipe(config, progress=watching.reading, keep=not dry_run)

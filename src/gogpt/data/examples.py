@@ -16,7 +16,12 @@ from gogpt.errors import GogptError, RowError
 from gogpt.facts import NUM_FIRST, Tally
 from gogpt.records import IGNORE_INDEX, Conversation, Example, Message, paint
 from gogpt.templates import Template
+from gogpt.templates.documents import Documents
 from gogpt.tokenize import Encoded, Tokenizer, encode
+
+
+WHOLE = 2**31 - 1
+"""``max_length`` of documents that are cut into rows later."""
 
 
 @dataclass(slots=True)
@@ -103,7 +108,9 @@ class Preparer:
     """Encodes conversations under one policy and counts what it sees."""
 
     def __init__(self, config: DataConfig, tokenizer: Tokenizer, template: Template) -> None:
-        self.config = config
+        """Under a template of documents alone (stage pretrain) they stay whole, whatever their length: rows are cut from them."""
+        self.whole = isinstance(template, Documents)
+        self.config = config.model_copy(update={"max_length": WHOLE}) if self.whole else config
         self.tokenizer = tokenizer
         self.template = template
         self.counts = Counts()

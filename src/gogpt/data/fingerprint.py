@@ -12,6 +12,7 @@ from typing import Any
 from gogpt.config import DataConfig
 from gogpt.data.stretches import Inputs
 from gogpt.templates import Template
+from gogpt.templates.documents import Documents
 from gogpt.tokenize import Tokenizer
 from gogpt.tokenize.engines import identity_of, version_of
 
@@ -41,7 +42,8 @@ def _digest(value: Any) -> str:
 
 def parts(config: DataConfig, inputs: Inputs, tokenizer: Tokenizer, template: Template, seed: int) -> dict[str, str]:
     """Name -> digest of everything that a set depends on. A set whose parts differ in one is another set."""
-    policy = config.model_dump(mode="json", by_alias=True, exclude=NOT_POLICY)
+    whole = {"max_length", "across_documents"} if isinstance(template, Documents) else set()
+    policy = config.model_dump(mode="json", by_alias=True, exclude=NOT_POLICY | whole)
     names = tokenizer.special_names
     return {
         "sources": _digest([(f.shown, f.digest if f.digest is not None else uuid.uuid4().hex) for f in inputs.files]),

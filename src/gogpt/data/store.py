@@ -185,9 +185,21 @@ class ExampleSet:
     def trained(self) -> Ints:
         """Trained tokens of each example, ``[N]``."""
         if self.cuts is not None:
-            return np.asarray([e.num_trained for e in self], dtype=np.int64)
+            return np.asarray([e.num_trained for e in self], dtype=np.int64) if not self._one_span else self._trained_pieces()
         parts = [b.trained for b in self.blocks]
         return np.asarray((np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64))[self.index])
+
+    @cached_property
+    def _one_span(self) -> bool:
+        """Every example is trained in one stretch (documents)."""
+        return all((np.diff(b.span_offsets) == 2).all() for b in self.blocks)
+
+    def _trained_pieces(self) -> Ints:
+        """The same from the stretch of each example: what of it lies in the piece, but for the piece's first token."""
+        assert self.cuts is not None
+        starts = np.concatenate([b.spans[0::2] for b in self.blocks])[self.index]
+        ends = np.concatenate([b.spans[1::2] for b in self.blocks])[self.index]
+        return np.asarray(np.maximum(0, np.minimum(ends, self.cuts[:, 1]) - np.maximum(starts, self.cuts[:, 0] + 1)).astype(np.int64))
 
     @property
     def content_keys(self) -> Ints:
@@ -229,6 +241,10 @@ class ExampleSet:
         """The examples at ``indices``, in that order; an index may stand several times. Nothing is copied."""
         return ExampleSet(self.blocks, self.files, numbers=self.numbers, index=self.index[indices],
                           cuts=None if self.cuts is None else self.cuts[indices])
+
+    def cut(self, documents: Ints, cuts: Ints) -> ExampleSet:
+        """Pieces: of the examples at ``documents`` (``[M]``) the tokens ``cuts`` (``[M, 2]``)."""
+        return ExampleSet(self.blocks, self.files, numbers=self.numbers, index=self.index[documents], cuts=cuts)
 
     def digest(self) -> str:
         """SHA-256 over what trains and in which order it is numbered."""
