@@ -22,6 +22,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 for name in [n for n in os.environ if n.startswith("GOGPT_")]:
     del os.environ[name]
+os.environ["GOGPT_CACHE"] = str(Path(__file__).resolve().parent.parent / ".pytest_cache" / "gogpt")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

@@ -31,7 +31,9 @@ Refused = Callable[..., Ran]
 
 
 def tree(folder: Path) -> dict[str, int]:
-    return {str(p.relative_to(folder)): p.stat().st_size for p in folder.rglob("*") if p.is_file() or not any(p.iterdir())}
+    """What lies in a folder; a whole prepared set may stay, since the corrected recipe can use it."""
+    return {str(p.relative_to(folder)): p.stat().st_size for p in folder.rglob("*")
+            if (p.is_file() or not any(p.iterdir())) and not re.search(r"(^|/)prepared/[0-9a-f]{20}/", p.relative_to(folder).as_posix())}
 
 
 def message_of(ran: Ran) -> str:
@@ -497,11 +499,15 @@ def test_no_row_that_trains_a_token(recipe: Callable[..., Path], gogpt: Callable
 
 
 MEASURED = """
-import resource, sys, time
+import re, resource, sys, time
+from pathlib import Path
 from gogpt.cli import run
 started = time.process_time()
 code = run(sys.argv[1:])
-print(time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.stderr)
+# ru_maxrss of a new process begins at its parent's; the kernel's own peak of this program does not.
+peak = Path("/proc/self/status")
+kilobytes = int(re.search(r"VmHWM:\\s+(\\d+)", peak.read_text())[1]) if peak.exists() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(time.process_time() - started, kilobytes / 1024, file=sys.stderr)
 sys.exit(code)
 """
 

@@ -376,5 +376,4 @@ def test_every_conversation_kept_trains_something(policy: dict[str, Any], which:
     assert found.facts.rows_in == ledger.rows_in
     again = prepare_rows(items, tokenizer, template, policy)
     assert not isinstance(again, GogptError)
-    assert np.array_equal(again.train.input_ids, found.train.input_ids)
-    assert np.array_equal(again.train.labels, found.train.labels)
+    assert again.train.digest() == found.train.digest()

@@ -11,9 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import rows, write_jsonl
-from gogpt.data.mix import hold_out, weigh
-from gogpt.data.store import ExampleSetBuilder
-from gogpt.records import Example, Origin
+from gogpt.data.mix import hold_out
 
 
 def instances(count: int) -> list[dict[str, Any]]:
@@ -43,25 +41,13 @@ def test_rows_of_several_conversations(gogpt: Any, recipe: Any, tmp_path: Path) 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(0, 8)), min_size=2, max_size=40), st.floats(0.01, 0.9), st.integers(0, 99))
 def test_neither_rows_nor_equal_messages_are_parted(pairs: list[tuple[int, int]], fraction: float, seed: int) -> None:
-    builder = ExampleSetBuilder()
-    ids = np.arange(3, dtype=np.int32)
-    for number, (row, key) in enumerate(pairs):
-        builder.add(Example(input_ids=ids, labels=ids, origin=Origin(path="x", row=row)), key, number)
-    examples = builder.build()
-    train, held = hold_out(examples, fraction, seed)
+    places, keys = (np.asarray(column, dtype=np.int64) for column in zip(*pairs, strict=True))
+    train, held = hold_out(places, keys, fraction, seed)
     assert sorted([*train, *held]) == list(range(len(pairs)))
     assert {pairs[i][0] for i in train}.isdisjoint(pairs[i][0] for i in held)
     assert {pairs[i][1] for i in train}.isdisjoint(pairs[i][1] for i in held)
-    again = hold_out(examples, fraction, seed)
+    again = hold_out(places, keys, fraction, seed)
     assert np.array_equal(train, again[0])
-
-
-def test_weights_are_whole_repeats_and_a_drawn_share() -> None:
-    picked = weigh([2.5] * 10 + [1.0] * 4, seed=3)
-    counts = np.bincount(picked, minlength=14)
-    assert set(counts[:10]) == {2, 3}
-    assert counts[:10].sum() == 25
-    assert (counts[10:] == 1).all()
 
 
 def test_equal_rows_stay_on_one_side(gogpt: Any, recipe: Any, tmp_path: Path) -> None:

@@ -102,6 +102,10 @@ class DataFacts:
     special_text: Tally = Tally()
     special_tokens_seen: tuple[str, ...] = ()
     overlap: Tally = Tally()
+    duplicates: Tally = Tally()
+    """training conversations that say what an earlier one says"""
+    reports: Mapping[str, Tally] = field(default_factory=dict)
+    """what cleaning found and was told to keep, by reason"""
     collated_stops_in: int = 0
     """stop tokens among the labels of the examples probed ..."""
     collated_stops_out: int = 0

@@ -123,7 +123,8 @@ def save_tokenizer(tokenizer: Tokenizer, template: Template, out: Path, probe_te
     probes in each form, and the first form that gives the ids that were trained is kept (of those, one that also decodes
     and begins a text as this tokenizer does, if there is one). Raises GogptError TOK424.
     """
-    (out / "chat_template.jinja").write_text(served_template(template, tokenizer), encoding="utf-8")
+    if chat := served_template(template, tokenizer):  # documents alone have none
+        (out / "chat_template.jinja").write_text(chat, encoding="utf-8")
     special = [f"{text}a {text}" for text in (*tokenizer.special_names.values(), *template.stop, *tokenizer.stop_texts) if text]
     texts = list(dict.fromkeys([*PROBES, *special, *(t for t in probe_texts if t)]))
     kept: ServedForm | None = None

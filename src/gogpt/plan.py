@@ -14,8 +14,10 @@ from gogpt.config import RunConfig, TrainConfig
 from gogpt.data.store import ExampleSet
 from gogpt.facts import EnvFacts, PlanFacts
 from gogpt.modelfiles import DTYPE_BYTES, Checkpoint, count_trainable
-from gogpt.packing import Bins, one_per_row, pack
+from gogpt.packing import Bins, cut_documents, one_per_row, pack
 
+_DOCUMENTS = 0x646F6373
+"""What tells the order of documents from other draws under one seed."""
 NUM_LR_POINTS = 2000
 """How many learning rates plan.json lists at most; the first, the last and the peak are among them."""
 
@@ -57,6 +59,9 @@ class RunPlan:
     method: str
     max_length: int
     packing: bool
+    stage: str
+    across_documents: bool
+    """a row is one stream: tokens attend to the documents before theirs in it"""
     bins: Bins
     order: npt.NDArray[np.int64]
     tokens: int
@@ -99,7 +104,7 @@ class RunPlan:
             "learning_rate": self.learning_rate, "min_lr_ratio": self.min_lr_ratio, "epochs": self.epochs,
             "batch_size": self.batch_size, "micro_batch_size": self.micro_batch_size,
             "accumulation": self.accumulation, "world_size": self.world_size, "precision": self.precision,
-            "method": self.method, "max_length": self.max_length, "packing": self.packing, "rows": self.num_rows,
+            "stage": self.stage, "across_documents": self.across_documents, "method": self.method, "max_length": self.max_length, "packing": self.packing, "rows": self.num_rows,
             "examples": sum(map(len, self.bins)), "tokens": self.tokens, "trained_tokens": self.trained_tokens,
             "tokens_per_step": round(self.tokens * per_step, 1),
             "trained_tokens_per_step": round(self.trained_tokens * per_step, 1),
@@ -159,10 +164,19 @@ def pick_weights_dtype(config: RunConfig, precision: str) -> str:
     return {"bf16": "bfloat16", "fp16": "float16"}[precision]
 
 
-def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env: EnvFacts) -> RunPlan:
-    """The plan of a recipe for these examples on this machine."""
+def document_rows(config: RunConfig, documents: ExampleSet, *, seed: int | None) -> tuple[ExampleSet, Bins]:
+    """Stage pretrain: the pieces of documents in an order drawn by ``seed`` (None: as they stand), and those of each full row."""
+    order = np.arange(len(documents)) if seed is None else np.random.default_rng([seed, _DOCUMENTS]).permutation(len(documents))
+    chosen, cuts, bins = cut_documents(documents.lengths[order], config.data.max_length)
+    return documents.cut(order[chosen], cuts), bins
+
+
+def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env: EnvFacts, *, bins: Bins | None = None) -> RunPlan:
+    """The plan of a recipe for these examples on this machine. ``bins``: where rows are cut already (stage pretrain)."""
     lengths = train.lengths
-    bins = pack(lengths, config.data.max_length) if config.data.packing else one_per_row(len(train))
+    if bins is None:
+        bins = pack(lengths, config.data.max_length) if config.data.packing else one_per_row(len(train))
+    across = config.stage == "pretrain" and config.data.across_documents
     total = count_rows(config.train, len(bins))
     steps = math.ceil(total / config.train.batch_size)
     world = config.parallel.processes
@@ -177,8 +191,8 @@ def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env:
         accumulation=max(1, config.train.batch_size // (config.train.micro_batch_size * world)), world_size=world,
         precision=precision, weights_dtype=dtype, method=config.method.kind, max_length=config.data.max_length,
         packing=config.data.packing, bins=bins, order=row_order(len(bins), total, config.train.seed),
-        tokens=train.num_tokens, trained_tokens=train.num_trained,
-        parameters=sum(math.prod(s) for s, _ in checkpoint.tensors.values()),
+        tokens=train.num_tokens, trained_tokens=train.num_trained + (len(train) - len(bins) if across else 0), across_documents=across,
+        stage=config.stage, parameters=sum(math.prod(s) for s, _ in checkpoint.tensors.values()),
         trainable_parameters=count_trainable(checkpoint, config.method),
         memory=estimate_memory(config, checkpoint, dtype, row_lengths),
     )

@@ -17,9 +17,9 @@ from gogpt.facts import DataFacts, Facts
 from gogpt.findings import Verdict, judge
 from gogpt.modelfiles import Checkpoint, find_model, model_facts
 from gogpt.packing import batch_rows
-from gogpt.plan import RunPlan, make_plan
+from gogpt.plan import RunPlan, document_rows, make_plan
 from gogpt.show import pick_samples
-from gogpt.templates import Template, pick_template
+from gogpt.templates import NO_TEMPLATE, Template, pick_template
 from gogpt.tokenize import Tokenizer
 from gogpt.tokenize.compare import stretches_of, tokenizer_facts
 
@@ -56,18 +56,41 @@ def pad_id(tokenizer: Tokenizer) -> int:
     return 0
 
 
-def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = None) -> Preflight:
-    """Read the data, make the plan, judge both. Raises GogptError for what cannot be judged at all."""
+def sets_folder(config: RunConfig) -> Path:
+    """Where prepared sets lie: ``data.prepared``, or ``prepared/`` beside the run folder."""
+    return Path(config.data.prepared) if config.data.prepared else Path(config.output).parent / "prepared"
+
+
+def prepare_recipe(config: RunConfig, *, progress: Callable[[int], None] | None = None, keep: bool) -> tuple[Prepared, Tokenizer, Template]:
+    """The sets of a recipe, and what encoded them. ``keep``: the set is written to its folder; without it only one that lies
+    there already is used."""
+    tokenizer = Tokenizer(find_model(config.model))
+    template = pick_template(NO_TEMPLATE if config.stage == "pretrain" else config.data.template, tokenizer)
+    if config.stage == "pretrain" and tokenizer.eos_id is None:
+        raise GogptError("TOK425", "the tokenizer has no EOS to part documents with", where=tokenizer.path, got=f"eos_token: {tokenizer.eos_token!r}",
+                         expected="eos_token in tokenizer_config.json, a token of the vocabulary", fix="name the token that ends a text there")
+    prepared = prepare(config.data, tokenizer, template, seed=config.train.seed, progress=progress, folder=sets_folder(config), keep=keep)
+    return prepared, tokenizer, template
+
+
+def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = None, keep: bool = False) -> Preflight:
+    """Read the data, make the plan, judge both. ``keep``: the prepared set is written to its folder; without it only one that
+    lies there already is used. Raises GogptError for what cannot be judged at all."""
     refuse_unbuilt(config)
+    refuse_misplaced(config)
     for code in config.checks.allow:
         page_of(code)  # a misspelt code would allow nothing, and say so only after hours
     folder = find_model(config.model)
-    tokenizer = Tokenizer(folder)
-    template = pick_template(config.data.template, tokenizer)
     env = collect_env(Path(config.output))
-    prepared = prepare(config.data, tokenizer, template, seed=config.train.seed, progress=progress)
-    plan = make_plan(config, prepared.train, Checkpoint(folder), env)
+    prepared, tokenizer, template = prepare_recipe(config, progress=progress, keep=keep)
+    bins = None
+    if config.stage == "pretrain":
+        pieces, bins = document_rows(config, prepared.train, seed=config.train.seed)
+        prepared = replace(prepared, train=pieces, eval=document_rows(config, prepared.eval, seed=None)[0])
+    plan = make_plan(config, prepared.train, Checkpoint(folder), env, bins=bins)
     data = count_collated(prepared, plan, tokenizer)
+    if config.stage == "pretrain":  # what cutting into rows leaves without a predecessor is not trained
+        data = replace(data, tokens=plan.tokens, trained_tokens=plan.trained_tokens, longest=int(prepared.train.lengths.max(initial=0)))
     sample = stretches_of(tokenizer, (prepared.train[i].input_ids for i in pick_samples(prepared.train, prepared.sampled, NUM_COMPARED))) if tokenizer.other else []
     facts = Facts(env=env, plan=plan.facts(config), data=data, tokenizer=tokenizer_facts(tokenizer, sample),
                   model=model_facts(config, folder, tokenizer))
@@ -83,9 +106,24 @@ def count_collated(prepared: Prepared, plan: RunPlan, tokenizer: Tokenizer) -> D
     before = sum(int(np.isin(e.labels[1:], stops).sum()) for row in rows for e in row)
     after = 0
     for at in range(0, len(rows), plan.micro_batch_size):
-        batch = batch_rows(rows[at : at + plan.micro_batch_size], pad_id(tokenizer))
+        batch = batch_rows(rows[at : at + plan.micro_batch_size], pad_id(tokenizer), across=plan.across_documents)
         after += int(np.isin(batch.labels, stops).sum())
     return replace(prepared.facts, collated_stops_in=before, collated_stops_out=after)
+
+
+def refuse_misplaced(config: RunConfig) -> None:
+    """A setting that says nothing in this stage is refused, not ignored."""
+    said = config.data.model_fields_set
+    if config.stage == "pretrain":
+        wrong = [f"data.{key}" for key in ("train_on", "overlong") if key in said]
+        wrong += ["data.template"] * (config.data.template not in ("auto", NO_TEMPLATE)) + ["data.packing: false"] * (not config.data.packing)
+        expected = "documents end with EOS, are packed to full rows of max_length and trained whole"
+    else:
+        wrong = ["data.across_documents"] * config.data.across_documents
+        expected = "conversations never attend to each other"
+    if wrong:
+        raise GogptError("CFG250", f"{', '.join(wrong)}: has no meaning in stage {config.stage}", where="recipe", expected=expected,
+                         fix="take it out, or choose the other stage")
 
 
 def refuse_unbuilt(config: RunConfig) -> None:
@@ -96,7 +134,6 @@ def refuse_unbuilt(config: RunConfig) -> None:
         f"parallel.processes: {config.parallel.processes}": config.parallel.processes != 1,
         "parallel.zero": config.parallel.zero is not None,
         "parallel.config": config.parallel.config is not None,
-        "stage: pretrain": config.stage == "pretrain",
         "data.streaming": config.data.streaming,
         "method.new_tokens": config.method.new_tokens != "none",
     }

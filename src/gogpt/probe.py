@@ -30,7 +30,7 @@ def time_run(before: Preflight) -> float:
         model = add_method(load_base(before.config.model, weights, plan.weights_dtype), before.config.method, weights)
     device = pick_device()
     model.to(device).train()
-    make = collate(examples, before.pad_id)
+    make = collate(examples, before.pad_id, across=plan.across_documents)
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=plan.precision == "bf16")
     dtype = torch.bfloat16 if plan.precision == "bf16" else next(model.parameters()).dtype
     seconds, tokens = 0.0, 0

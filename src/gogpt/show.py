@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+import json
+from collections.abc import Container, Mapping
+from pathlib import Path
 from typing import Any
 
 from gogpt.config import DataConfig, SourceConfig
@@ -11,6 +13,7 @@ from gogpt.data.read import read_conversations
 from gogpt.data.store import ExampleSet
 from gogpt.errors import GogptError, RowError
 from gogpt.records import Conversation, Example, Origin
+from gogpt.runfolder import write_text
 from gogpt.templates import Template
 from gogpt.tokenize import Tokenizer, encode
 
@@ -96,3 +99,10 @@ def pick_samples(examples: ExampleSet, numbers: Container[int], count: int = 10)
         return []
     spread = [known[round(i * (len(known) - 1) / max(1, count - 1))] for i in range(count)]
     return sorted(dict.fromkeys(spread))
+
+
+def write_samples(path: Path, examples: ExampleSet, sampled: Mapping[int, tuple[Conversation, str]], tokenizer: Tokenizer, template: str) -> None:
+    """The painted samples of a set, one a line. Raises GogptError ENV110."""
+    numbers = examples.conversations
+    samples = [painted_sample(examples[i], tokenizer, template, *sampled[int(numbers[i])]) for i in pick_samples(examples, sampled)]
+    write_text(path, "".join(json.dumps(s, ensure_ascii=False) + "\n" for s in samples))

@@ -37,7 +37,7 @@ from gogpt.runfolder import (
     write_json,
     write_text,
 )
-from gogpt.show import painted_sample, pick_samples
+from gogpt.show import pick_samples, write_samples
 from gogpt.trainer import GogptTrainer, Rhythm, checkpoint_of, quiet_engines, training_arguments
 from gogpt.watch import RUN_CHECKS, RunStopped, Watch
 
@@ -98,7 +98,7 @@ def train(config: RunConfig, observer: Observer, *, resume: bool = False, overwr
     folder = RunFolder(Path(config.output))
     _check_folder(folder, resume=resume, overwrite=overwrite)
     observer.stage("reading data")
-    before = preflight(config, progress=observer.reading)
+    before = preflight(config, progress=observer.reading, keep=True)
     observer.planned(before)
     if before.verdict.refusals:
         raise Refused(before.verdict)
@@ -176,8 +176,8 @@ def fingerprint(before: Preflight) -> str:
     """SHA-256 over every id, label, row, the order and the learning rates: what makes two runs one trajectory."""
     digest = hashlib.sha256()
     train_set, plan = before.prepared.train, before.plan
-    for array in (train_set.input_ids, train_set.labels, train_set.offsets, plan.order):
-        digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(train_set.digest().encode())
+    digest.update(np.ascontiguousarray(plan.order).tobytes())
     digest.update(json.dumps([plan.bins, plan.steps, plan.micro_batch_size, plan.accumulation,
                               [plan.lr_at(s) for s in (1, plan.warmup_steps + 1, plan.steps)]]).encode())
     return digest.hexdigest()
@@ -220,13 +220,9 @@ def write_documents(folder: RunFolder, before: Preflight, lang: str) -> None:
     write_json(folder.facts, before.facts)
     write_json(folder.findings, findings_document(before.config.output, "run", before.verdict, lang=lang))
     write_json(folder.ledger, before.prepared.ledger.to_dict())
-    rejects = (json.dumps(to_json(r), ensure_ascii=False, default=str) + "\n" for r in before.prepared.ledger.rejects)
+    rejects = (json.dumps(to_json(r), ensure_ascii=False, default=str) + "\n" for r in before.prepared.rejects())
     write_text(folder.rejects, "".join(rejects))
-    sampled = before.prepared.sampled
-    train_set = before.prepared.train
-    samples = [painted_sample(train_set[i], before.tokenizer, before.template.name, *sampled[int(train_set.conversations[i])])
-               for i in pick_samples(train_set, sampled)]
-    write_text(folder.samples, "".join(json.dumps(s, ensure_ascii=False) + "\n" for s in samples))
+    write_samples(folder.samples, before.prepared.train, before.prepared.sampled, before.tokenizer, before.template.name)
 
 
 def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, status: _Status, start: int, lang: str) -> Outcome:

@@ -70,11 +70,11 @@ class Rows(Dataset[tuple[int, ...]]):
         return self.bins[int(self.order[i])]
 
 
-def collate(examples: ExampleSet, pad_id: int) -> Callable[[list[tuple[int, ...]]], dict[str, Any]]:
-    """Rows of example indices -> tensors ``[B, T]`` (int64), and the rows' origins for the watch."""
+def collate(examples: ExampleSet, pad_id: int, *, across: bool = False) -> Callable[[list[tuple[int, ...]]], dict[str, Any]]:
+    """Rows of example indices -> tensors ``[B, T]`` (int64), and the rows' origins for the watch. ``across``: as in ``batch_rows``."""
 
     def make(rows: list[tuple[int, ...]]) -> dict[str, Any]:
-        batch = batch_rows([[examples[i] for i in row] for row in rows], pad_id)
+        batch = batch_rows([[examples[i] for i in row] for row in rows], pad_id, across=across)
         out: dict[str, Any] = {name: torch.from_numpy(getattr(batch, name)) for name in TENSORS}
         out["origins"] = [[str(o) for o in row] for row in batch.origins]
         return out
@@ -151,7 +151,7 @@ class GogptTrainer(Trainer):
         self.plan, self.watch, self.folder, self.keep, self.on_eval = plan, watch, folder, keep, on_eval
         self.protected_step: int | None = None
         self._eval_set, self._pad_id = eval_set, pad_id
-        super().__init__(train_dataset=Rows(plan.bins, plan.order), data_collator=collate(train_set, pad_id), **kwargs)
+        super().__init__(train_dataset=Rows(plan.bins, plan.order), data_collator=collate(train_set, pad_id, across=plan.across_documents), **kwargs)
         # The number of trained tokens of the step comes to compute_loss whatever the model's signature says.
         self.model_accepts_loss_kwargs = True
         self.remove_callback(PrinterCallback)

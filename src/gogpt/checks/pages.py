@@ -40,8 +40,8 @@ train:
         title=("an optional package is missing", "缺少可选的软件包"),
         what=(
             "Whether a package that this command or setting needs is installed. Packages that most runs do not need are optional: "
-            "deepspeed, bitsandbytes, tensorboard, gguf.",
-            "检查该命令或设置所需的软件包是否已安装。多数训练用不到的包是可选的：deepspeed、bitsandbytes、tensorboard、gguf。",
+            "deepspeed, bitsandbytes, tensorboard, gguf, rensa, py3langid.",
+            "检查该命令或设置所需的软件包是否已安装。多数训练用不到的包是可选的：deepspeed、bitsandbytes、tensorboard、gguf、rensa、py3langid。",
         ),
         why=(
             "Going on without it would mean ignoring the setting, which GoGPT does not do.",
@@ -56,6 +56,26 @@ train:
 
 train:
   report_to: []""",
+    ),
+    "ENV114": _page(
+        title=("a process that prepares data was ended", "准备数据的进程被终止"),
+        what=(
+            "Whether every process that reads and encodes data came to its end by itself.",
+            "检查每个读取和编码数据的进程是否自行结束。",
+        ),
+        why=(
+            "A process that the system ends (mostly for want of memory) takes its rows with it; a set without them must not pass for whole.",
+            "被系统终止的进程（多半因为内存不足）会带走它的数据；缺了这些行的数据集不能当作完整的。",
+        ),
+        fix=(
+            "Use fewer processes (data.workers). What was made is kept: the same command goes on from there.",
+            "减少进程数（data.workers）。已完成的部分会保留：同一命令会从那里继续。",
+        ),
+        example="""ENV114 data/chats.jsonl: a process that prepares data was ended from outside
+  expected: enough memory for every process
+  fix:      set data.workers to fewer processes; what was made is kept, and the same command goes on from there
+
+gogpt prepare recipe.yaml data.workers=2""",
     ),
     "CFG200": _page(
         title=("no such recipe", "没有这个配方"),
@@ -222,6 +242,120 @@ method:
 train:
   learning_rate: 1e-4
   trainer: {dataloader_pin_memory: false}""",
+    ),
+    "CFG240": _page(
+        title=("rewriting needs the new name", "改写需要新的名称"),
+        what=(
+            "Whether data.clean.identity is there under identities: rewrite, and data.clean.maker where an answer names who made the assistant.",
+            "检查 identities: rewrite 时是否给出 data.clean.identity；若回答提到开发者，还需 data.clean.maker。",
+        ),
+        why=(
+            "A statement such as \"I am ChatGPT, trained by OpenAI\" names two things. Without a word for one of them, the rewritten answer would still "
+            "teach the other.",
+            "“我是 ChatGPT，由 OpenAI 训练”这样的话包含两个名称。缺少其中一个的替代词，改写后的回答仍会教给模型另一个。",
+        ),
+        fix=(
+            "Give both names, or take identities: drop, which needs neither.",
+            "给出两个名称，或改用不需要名称的 identities: drop。",
+        ),
+        example="""CFG240 data/chat.jsonl:12: an answer names who made the assistant, and there is no maker to put in its place
+  got:      I am a large language model trained by OpenAI.
+  expected: data.clean.maker
+  fix:      set data.clean.maker, or data.clean.identities: drop
+
+data:
+  clean: {identities: rewrite, identity: GoGPT, maker: the GoGPT project}""",
+    ),
+    "CFG241": _page(
+        title=("the file of identities cannot be used", "无法使用身份名称文件"),
+        what=(
+            "Whether data.clean.identities_file is YAML with a list of identities (name, and spellings under assistant or maker) or a list of refusals.",
+            "检查 data.clean.identities_file 是否为 YAML，且含 identities 列表（name，以及 assistant 或 maker 下的写法）或 refusals 列表。",
+        ),
+        why=(
+            "A name that is written under a wrong key would be looked for nowhere, and the data would be called clean.",
+            "写在错误键下的名称不会被查找，数据却会被当作干净的。",
+        ),
+        fix=(
+            "Correct the line that the message names. src/gogpt/data/identities.yaml shows the form; refusals are plain phrases.",
+            "改正报错所指的行。格式见 src/gogpt/data/identities.yaml；refusals 为普通短语。",
+        ),
+        example="""CFG241 names.yaml:3: unknown key 'spellings'
+  expected: name, assistant, maker, weak_assistant, weak_maker
+  fix:      correct the line
+
+identities:
+  - name: House model
+    assistant: [HouseGPT, 小屋助手]
+    maker: [House Inc]
+refusals:
+  - this goes beyond my duties""",
+    ),
+    "CFG242": _page(
+        title=("no such language", "没有这种语言"),
+        what=(
+            "Whether each of data.clean.languages is a code that the language identifier gives.",
+            "检查 data.clean.languages 的每一项是否为语言识别器会给出的代码。",
+        ),
+        why=(
+            "A language that is never given would drop every row.",
+            "识别器永不给出的语言会导致所有行被丢弃。",
+        ),
+        fix=(
+            "Use two-letter codes (ISO 639-1): zh, en, ja, de.",
+            "使用两字母代码（ISO 639-1）：zh、en、ja、de。",
+        ),
+        example="""CFG242 recipe: data.clean.languages: no such language: chinese
+  expected: codes of ISO 639-1, such as zh, en, ja
+  fix:      did you mean zh?
+
+data:
+  clean: {languages: [zh, en]}""",
+    ),
+    "CFG243": _page(
+        title=("settings of the mix are at odds", "混合设置互相矛盾"),
+        what=(
+            "Whether at most one setting decides how much of a source an epoch holds: its weight, its count, data.mix.temperature or "
+            "data.mix.languages; and whether each share is above 0.",
+            "检查每个来源在一轮中的数量是否只由一个设置决定：weight、count、data.mix.temperature 或 data.mix.languages；且各份额大于 0。",
+        ),
+        why=(
+            "Two answers to one question: one of the settings would have to be ignored.",
+            "同一问题有两个答案，就必须忽略其中一个设置。",
+        ),
+        fix=(
+            "Keep the one that you mean. temperature balances sources, languages balance languages, weight and count say it by hand.",
+            "只保留所需的那个。temperature 平衡来源，languages 平衡语言，weight 和 count 由人指定。",
+        ),
+        example="""CFG243 recipe: data.train[0] has a weight and a count
+  got:      weight: 2, count: 500
+  expected: one of them
+  fix:      leave one of them out: weight is relative to what the source holds, count is not
+
+data:
+  train: [{path: a.jsonl, count: 500}]""",
+    ),
+    "CFG244": _page(
+        title=("the mix asks for what the data does not hold", "混合所要求的内容数据中没有"),
+        what=(
+            "Whether each source with a count, and each language of data.mix.languages, has at least one example.",
+            "检查每个带 count 的来源以及 data.mix.languages 的每种语言是否至少有一个样本。",
+        ),
+        why=(
+            "A share of nothing cannot be met: under-sampling to it would take nothing at all.",
+            "空集合的份额无法满足：按其欠采样会得到空数据。",
+        ),
+        fix=(
+            "Take the source or language out of the mix, or add data. The ledger tells why rows were dropped, gogpt data inspect which languages there are.",
+            "从混合中去掉该来源或语言，或补充数据。台账说明行为何被丢弃，gogpt data inspect 显示有哪些语言。",
+        ),
+        example="""CFG244 recipe: data.mix.languages: data.mix.languages names a language without examples: fr
+  got:      examples by language: zh 812, en 640
+  expected: at least one example of each
+  fix:      leave it out, or add a source
+
+data:
+  mix: {languages: {zh: 1, en: 1}}""",
     ),
     "DAT300": _page(
         title=("no such data file", "没有这个数据文件"),
@@ -420,6 +554,22 @@ data:
   fix:      the first row is 1
 
 gogpt show data/a.jsonl:2000""",
+    ),
+    "DAT313": _page(
+        title=("a prepared set that cannot be read", "无法读取已准备好的数据集"),
+        what=(
+            "Whether the folder of a prepared set holds all that its set.json names, undamaged.",
+            "检查已准备好的数据集目录是否完整无损地包含 set.json 所列的内容。",
+        ),
+        why=(
+            "A set is written whole or not at all; files that are missing or damaged later must not be trained on.",
+            "数据集要么完整写入，要么不写；事后缺失或损坏的文件不能用于训练。",
+        ),
+        fix=("Remove the folder; the set is made again.", "删除该目录；数据集会重新生成。"),
+        example="""DAT313 runs/prepared/3f1c0a9be24d7785a1c2: the prepared set cannot be read: Invalid flatbuffers message.
+  fix:      remove the folder: it is made again
+
+rm -r runs/prepared/3f1c0a9be24d7785a1c2""",
     ),
     "TOK409": _page(
         title=("a conversation is too long", "对话过长"),

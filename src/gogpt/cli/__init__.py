@@ -10,7 +10,21 @@ from pathlib import Path
 import typer
 
 from gogpt import __version__
-from gogpt.cli import chat, check, data, explain, generate, merge, plan, report, schema, show, template, train
+from gogpt.cli import (
+    chat,
+    check,
+    data,
+    explain,
+    generate,
+    merge,
+    plan,
+    prepare,
+    report,
+    schema,
+    show,
+    template,
+    train,
+)
 from gogpt.cli.console import Format, Lang, Quiet, UsageProblem, fail, fail_usage, language
 from gogpt.errors import GogptError
 
@@ -20,7 +34,7 @@ app = typer.Typer(
     context_settings={"max_content_width": 80, "help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = (train, plan, check, explain, show, generate, chat, merge, report, schema)
+COMMANDS = (train, plan, check, prepare, explain, show, generate, chat, merge, report, schema)
 for module in COMMANDS:
     app.command(name=module.__name__.rsplit(".", 1)[-1])(module.command)
 app.add_typer(template.app, name="template")

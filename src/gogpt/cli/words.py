@@ -39,6 +39,13 @@ ZH = {
         "完成      {steps} 步\n模型      {folder}/final\n报告      {folder}/report.html\n对话      gogpt chat {folder}",
     "done      {steps} steps (stopped early)\nmodel     {folder}/final\nreport    {folder}/report.html\ntalk      gogpt chat {folder}":
         "完成      {steps} 步（提前停止）\n模型      {folder}/final\n报告      {folder}/report.html\n对话      gogpt chat {folder}",
+    "dropped": "丢弃", "reported": "报告", "first": "首例", "an epoch of": "每轮", "examples": "样本", "in an epoch": "每轮样本", "share": "占比",
+    "tokens": "token 数", "trained tokens": "训练 token", "repeats": "重复",
+    "nothing was kept (--dry-run)": "没有保留任何内容（--dry-run）",
+    "set       {folder} ({size}), {how}": "数据集    {folder}（{size}），{how}",
+    "made in {seconds:.1f} s with {engine}": "用时 {seconds:.1f} 秒，分词库 {engine}",
+    "up to date": "已是最新",
+    "removed   {path}": "已删除    {path}",
     "{checks} checks, nothing found": "{checks} 项检查，没有发现问题",
     "{checks} checks, 1 finding": "{checks} 项检查，1 个发现",
     "{checks} checks, {findings} findings": "{checks} 项检查，{findings} 个发现",

@@ -14,11 +14,19 @@ HEAD = 1 << 16
 """Bytes at the beginning of a text that tell its encoding."""
 
 
+GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+def is_packed(magic: bytes) -> bool:
+    """Whether a file that begins so is one that ``open_bytes`` decompresses."""
+    return magic.startswith((GZIP, ZSTANDARD))
+
+
 def open_bytes(path: Path, magic: bytes) -> io.BufferedReader:
     """The file's bytes, decompressed where its first ones (``magic``) say gzip or Zstandard."""
-    if magic[:2] == b"\x1f\x8b":
+    if magic.startswith(GZIP):
         return io.BufferedReader(gzip.open(path, "rb"), HEAD)  # type: ignore[arg-type]
-    if magic[:4] == b"\x28\xb5\x2f\xfd":
+    if magic.startswith(ZSTANDARD):
         return io.BufferedReader(_Zst(path.open("rb")), HEAD)
     return io.BufferedReader(path.open("rb", buffering=0), HEAD)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from gogpt.config import SourceConfig
 from gogpt.data.evidence import evidence_for
+from gogpt.data.examples import content_key
 from gogpt.data.inspection import (
     MAX_LENGTHS,
     FileInspection,
@@ -31,7 +32,6 @@ from gogpt.data.inspection import (
 from gogpt.data.languages import UNKNOWN, make_identifier, prose, script_of
 from gogpt.data.ledger import Ledger
 from gogpt.data.oddities import NOTICES, notices_in
-from gogpt.data.prepare import content_key
 from gogpt.data.read import read_conversations
 from gogpt.data.schemas import NUM_SAMPLE, schema_named
 from gogpt.data.sources import HubSource, display_path, find_files, is_hub_id, read_hub, read_rows

@@ -37,6 +37,9 @@ LANGUAGES = ("af", "ar", "az", "be", "bg", "bs", "ca", "cs", "cy", "da", "de", "
              "sk", "sl", "sq", "sr", "sv", "sw", "tl", "tr", "uk", "ur", "uz", "vi", "zxx")
 """What the identifier chooses among; ``zxx`` is its class for what is no language."""
 
+CODES = (UNKNOWN, *sorted({*OWN.values(), *LANGUAGES}))
+"""Every code that a text can get; its place is its number in a prepared set."""
+
 _LETTERS = {name: re.compile(f"[{letters}]") for name, letters in SCRIPTS.items()}
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 _WEIGHT = {"Han": 3, "Kana": 2, "Hangul": 2}

@@ -56,6 +56,25 @@ class Ledger:
         self.rejects.append({"origin": {"path": origin.path, "row": origin.row}, "reason": reason,
                              "detail": detail, "data": row})
 
+    def sort(self) -> None:
+        """Put what was rejected in the order of its rows (of one file)."""
+        self.rejects.sort(key=lambda reject: int(reject["origin"]["row"]))
+        self.first = {}
+        for reject in self.rejects:
+            places = self.first.setdefault(reject["reason"], [])
+            if len(places) < NUM_FIRST:
+                places.append(f"{reject['origin']['path']}:{reject['origin']['row']}")
+
+    def join(self, rows_in: int, conversations: int, drops: dict[str, int], first: dict[str, list[str]], notes: dict[str, int]) -> None:
+        """Add what was counted on rows that come after."""
+        self.rows_in += rows_in
+        self.conversations += conversations
+        self.drops.update(drops)
+        for reason, places in first.items():
+            self.first[reason] = (self.first.get(reason, []) + places)[:NUM_FIRST]
+        for what, count in notes.items():
+            self.note(what, count)
+
     def note(self, what: str, count: int = 1) -> None:
         self.notes[what] = self.notes.get(what, 0) + count
 

@@ -1,66 +1,57 @@
-"""Rows -> Examples: everything between a source and what the model is fed, counted on the way."""
+"""Sources -> the training and the evaluation set of a run, on disk or in memory, with their ledger and facts.
+
+A set is made block by block (``pool``), and then decided as a whole: duplicates, the held-out part, leaks, the mix
+(``select``). On disk it lies in a folder named by its fingerprint, under a name of its own until it is complete, so that
+what has the name is whole and not stale; a process that was killed goes on at the last block.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
-import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+import os
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gogpt.config import DataConfig, SourceConfig
+from gogpt.config import DataConfig
+from gogpt.data.examples import Counts
+from gogpt.data.fingerprint import fingerprint, parts
 from gogpt.data.ledger import Ledger
-from gogpt.data.mix import hold_out, weigh
-from gogpt.data.read import read_conversations
-from gogpt.data.store import ExampleSet, ExampleSetBuilder
-from gogpt.errors import GogptError, RowError
-from gogpt.facts import NUM_FIRST, DataFacts, Tally
-from gogpt.records import IGNORE_INDEX, Conversation, Example, Message, paint
+from gogpt.data.mix import check_mix
+from gogpt.data.pool import WORTH_PROCESSES, Done, Pool, num_workers
+from gogpt.data.select import Selection, Selector
+from gogpt.data.store import ExampleSet, read_block
+from gogpt.data.stretches import Inputs, find_inputs, stretches
+from gogpt.data.work import NUM_SAMPLED
+from gogpt.errors import GogptError
+from gogpt.facts import DataFacts, Tally
+from gogpt.records import Conversation, Message, Origin
+from gogpt.runfolder import disk_error, read_json, write_json
 from gogpt.templates import Template
-from gogpt.tokenize import Encoded, Tokenizer, encode
+from gogpt.tokenize import Tokenizer
+from gogpt.tokenize.engines import EngineDiffers, distrust, pick_engine
 
-NUM_SAMPLED = 64
-"""Rows whose conversations are kept, to be shown."""
-
-
-@dataclass(slots=True)
-class Counter:
-    """A Tally in the making."""
-
-    count: int = 0
-    first: list[str] = field(default_factory=list)
-
-    def add(self, place: object) -> None:
-        self.count += 1
-        if len(self.first) < NUM_FIRST:
-            self.first.append(str(place))
-
-    def tally(self) -> Tally:
-        return Tally(count=self.count, first=tuple(self.first))
-
-
-@dataclass(slots=True)
-class Counts:
-    """What is counted while rows are encoded; becomes DataFacts."""
-
-    no_trained: Counter = field(default_factory=Counter)
-    cut_targets: Counter = field(default_factory=Counter)
-    double_bos: Counter = field(default_factory=Counter)
-    special_text: Counter = field(default_factory=Counter)
-    special_seen: dict[str, None] = field(default_factory=dict)
-    answers: int = 0
-    answers_stopped: int = 0
-    longest_prompt: int = 0
-    encoded: int = 0
-    text_examples: int = 0
+GOES_ON = ("ENV114",)
+"""Errors after which the same command goes on where it stopped."""
+FORM = 1
+"""Version of what lies in a set's folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """The examples of a run, its ledger, and the facts that the checks judge."""
+    """The examples of a run, its ledger, and the facts that the checks judge.
+
+    ``folder``: where they lie, None in memory; ``made``: whether this call made them; ``told``: what the user should know of
+    how; ``mix``: rows of the table of what each source contributes.
+    """
 
     train: ExampleSet
     eval: ExampleSet
@@ -68,255 +59,238 @@ class Prepared:
     facts: DataFacts
     sampled: dict[int, tuple[Conversation, str]]
     """a fixed random sample of the conversations kept, by their number, with their schema"""
+    folder: Path | None = None
+    made: bool = True
+    seconds: float = 0.0
+    engine: str = ""
+    told: tuple[str, ...] = ()
+    mix: tuple[dict[str, Any], ...] = ()
 
-
-class Reservoir:
-    """``size`` rows drawn evenly from a stream of unknown length, the same for the same seed (algorithm R)."""
-
-    def __init__(self, size: int, seed: int) -> None:
-        self._size, self._seen = size, 0
-        self._random = random.Random(seed)
-        self._rows: list[tuple[int, Conversation, str]] = []
-
-    def offer(self, number: int, conversation: Conversation, schema: str) -> None:
-        self._seen += 1
-        if len(self._rows) < self._size:
-            self._rows.append((number, conversation, schema))
-        elif (i := self._random.randrange(self._seen)) < self._size:
-            self._rows[i] = (number, conversation, schema)
-
-    def by_number(self) -> dict[int, tuple[Conversation, str]]:
-        return {number: (conversation, schema) for number, conversation, schema in self._rows}
-
-
-def content_key(conversation: Conversation) -> int:
-    """Equal for conversations of equal messages, white space at the ends aside; 63 bits of SHA-256."""
-    parts = [[m.role, m.content.strip(), [dict(c) for c in m.tool_calls]] for m in conversation.messages]
-    digest = hashlib.sha256(json.dumps(parts, ensure_ascii=False, sort_keys=True, default=str).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-class Preparer:
-    """Encodes conversations under one policy and counts what it sees."""
-
-    def __init__(self, config: DataConfig, tokenizer: Tokenizer, template: Template) -> None:
-        self.config = config
-        self.tokenizer = tokenizer
-        self.template = template
-        self.counts = Counts()
-        self.stop_ids = tuple(i for t in template.stop if (i := tokenizer.token_of(t)) is not None)
-
-    def examples(self, conversation: Conversation, ledger: Ledger) -> list[Example]:
-        """Examples of one conversation (kept in the ledger before); [] when it was dropped and counted."""
-        try:
-            self._special_text(conversation)
-            parts = [conversation]
-            encoded = self._encode_all(conversation)
-            if any(e.input_ids.size > self.config.max_length for e in encoded) and self.config.overlong == "split":
-                parts = split_turns(conversation, self._fits)
-                encoded = [e for part in parts for e in self._encode_all(part)]
-                ledger.note("conversations split at turns to fit max_length")
-            if any(e.cut for e in encoded):
-                ledger.note("conversations with an answer cut apart from its prompt on purpose (tokens would straddle)")
-            return self._fit(conversation, self._split_long(conversation, encoded, ledger))
-        except RowError as problem:
-            assert conversation.origin is not None
-            ledger.lose(problem.reason, conversation.origin, problem.detail,
-                        {"messages": [m.to_dict() for m in conversation.messages]})
-            return []
-
-    def _special_text(self, conversation: Conversation) -> None:
-        pattern = self.tokenizer.special_pattern
-        texts = [m.content for m in conversation.messages] + [m.reasoning or "" for m in conversation.messages]
-        seen = {found for text in texts for found in (pattern.findall(text) if pattern else ())}
-        seen |= {mark for mark in self.template.control if any(mark in text for text in texts)}
-        if not seen:
+    def rejects(self) -> Iterator[dict[str, Any]]:
+        """What was dropped, with its reason, in the order of reading."""
+        if self.folder is None:
+            yield from self.ledger.rejects
             return
-        self.counts.special_text.add(conversation.origin)
-        self.counts.special_seen.update(dict.fromkeys(sorted(seen)))
-        if self.config.special_text == "drop":
-            raise RowError("special_token_in_text", "the text spells " + ", ".join(sorted(seen)))
-
-    def _encode_all(self, conversation: Conversation) -> list[Encoded]:
-        size = sum(len(m.content) for m in conversation.messages)
-        if size > self.config.max_length * self.tokenizer.max_token_chars and self.config.overlong in ("drop", "error"):
-            # No tokenizer can bring it below the maximum: say so without encoding megabytes.
-            raise self._overlong(f"at least {size // self.tokenizer.max_token_chars} tokens", conversation)
-        return [e for r in self.template.render(conversation, self.config.train_on) for e in encode(r, self.tokenizer)]
-
-    def _overlong(self, length: str, conversation: Conversation) -> Exception:
-        detail = f"{length}, max_length is {self.config.max_length}"
-        if self.config.overlong == "error":
-            return GogptError("TOK409", f"the conversation is too long: {detail}", where=str(conversation.origin),
-                              fix="raise data.max_length, or set data.overlong: drop | truncate | split")
-        return RowError("overlong", detail)
-
-    def _split_long(self, conversation: Conversation, encoded: Sequence[Encoded], ledger: Ledger) -> Sequence[Encoded]:
-        """Under ``overlong: split``: text in pieces of max_length; a single turn that is too long is left out."""
-        limit = self.config.max_length
-        if self.config.overlong != "split" or all(e.input_ids.size <= limit for e in encoded):
-            return encoded
-        if conversation.is_text:
-            ledger.note("documents split into pieces of max_length")
-            # A last piece of one token predicts nothing; it is left out.
-            return [_piece(e, at, limit) for e in encoded for at in range(0, e.input_ids.size, limit)
-                    if e.input_ids.size - at > 1]
-        fitting = [e for e in encoded if e.input_ids.size <= limit]
-        if not fitting:
-            raise RowError("overlong", f"no single turn fits max_length {limit}")
-        ledger.note("turns left out of split conversations: longer than max_length", len(encoded) - len(fitting))
-        return fitting
-
-    def _fits(self, conversation: Conversation) -> bool:
-        return all(e.input_ids.size <= self.config.max_length for e in self._encode_all(conversation))
-
-    def _fit(self, conversation: Conversation, encoded: Sequence[Encoded]) -> list[Example]:
-        origin = conversation.origin
-        assert origin is not None
-        limit = self.config.max_length
-        longest = max((int(e.input_ids.size) for e in encoded), default=0)
-        if longest > limit and self.config.overlong in ("drop", "error"):
-            raise self._overlong(f"{longest} tokens", conversation)
-        out: list[Example] = []
-        untrained = 0
-        for e in encoded:
-            self.counts.encoded += 1
-            ids, labels = e.input_ids[:limit], e.labels[:limit]
-            trained = int(np.count_nonzero(labels != IGNORE_INDEX))
-            if not trained:
-                self.counts.no_trained.add(origin)
-                self.counts.longest_prompt = max(self.counts.longest_prompt, _prompt_length(e))
-                untrained += 1
-                continue
-            if trained < int(np.count_nonzero(e.labels != IGNORE_INDEX)):
-                self.counts.cut_targets.add(origin)
-            self._count(conversation, ids, e)
-            out.append(Example(input_ids=ids, labels=labels, origin=origin))
-        if not out:
-            raise RowError("no_trained_token", f"no trained token is left within {limit} tokens"
-                           if untrained else "no message of it is trained")
-        return out
-
-    def _count(self, conversation: Conversation, ids: Any, e: Encoded) -> None:
-        bos = self.tokenizer.bos_id
-        if bos is not None and ids.size > 1 and ids[0] == bos and ids[1] == bos:
-            self.counts.double_bos.add(conversation.origin)
-        if conversation.is_text:
-            self.counts.text_examples += 1
-            return
-        if self.config.train_on == "all":
-            # Trained whole: the answers are not told apart, but a stop token must be among what is trained.
-            self.counts.answers += 1
-            self.counts.answers_stopped += bool(np.isin(ids[1:], self.stop_ids).any())
-            return
-        ends = [end for end in e.answer_ends if end <= ids.size]
-        self.counts.answers += len(e.answer_ends)
-        self.counts.answers_stopped += sum(int(ids[end - 1]) in self.stop_ids for end in ends if end)
+        with (self.folder / "rejects.jsonl").open(encoding="utf-8", errors="surrogatepass") as file:
+            for line in file:
+                yield json.loads(line)
 
 
-def _piece(e: Encoded, at: int, limit: int) -> Encoded:
-    ids = e.input_ids[at : at + limit]
-    return replace(e, input_ids=ids, labels=paint(ids, e.labels[at : at + limit] != IGNORE_INDEX), answer_ends=())
+@dataclass(slots=True)
+class _Gathered:
+    """All blocks of a set, joined."""
 
+    done: list[Done] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+    ledger: Ledger = field(default_factory=Ledger)
+    sampled: list[tuple[int, int, dict[str, Any]]] = field(default_factory=list)
+    reports: dict[str, list[Any]] = field(default_factory=dict)
+    numbered: int = 0
+    kept: list[int] = field(default_factory=list)
+    """conversations kept in each block"""
 
-def _prompt_length(e: Encoded) -> int:
-    trained = np.flatnonzero(e.labels != IGNORE_INDEX)
-    return int(trained[0]) if trained.size else int(e.input_ids.size)
-
-
-def split_turns(conversation: Conversation, fits: Callable[[Conversation], bool]) -> list[Conversation]:
-    """A conversation cut between turns into pieces that fit, each with the system message; a single turn that
-    does not fit stays as it is (and is then too long by itself). Text is not split here."""
-    messages = list(conversation.messages)
-    if conversation.is_text:
-        return [conversation]
-    system = [messages.pop(0)] if messages and messages[0].role == "system" else []
-    turns: list[list[Message]] = []
-    for message in messages:
-        if message.role == "user" or not turns:
-            turns.append([])
-        turns[-1].append(message)
-    pieces: list[list[Message]] = []
-    for turn in turns:
-        def whole(body: list[Message]) -> Conversation:
-            return Conversation(messages=tuple(system + body), tools=conversation.tools, origin=conversation.origin)
-
-        if pieces and fits(whole(pieces[-1] + turn)):
-            pieces[-1] += turn
-        else:
-            pieces.append(list(turn))
-    return [Conversation(messages=tuple(system + p), tools=conversation.tools, origin=conversation.origin)
-            for p in pieces if any(m.role == "assistant" for m in p)]
+    def add(self, done: Done) -> None:
+        document = done.document
+        self.done.append(done)
+        self.numbers.append(self.numbered)
+        self.kept.append(document["ledger"]["conversations"])
+        self.counts.join(Counts.from_dict(document["counts"]))
+        self.ledger.join(**document["ledger"])
+        self.sampled += [(rank, number + self.numbered, shown) for rank, number, shown in document["sampled"]]
+        self.sampled = sorted(self.sampled, key=lambda s: s[:2])[:NUM_SAMPLED]
+        for reason, (count, first) in document["reports"].items():
+            known = self.reports.setdefault(reason, [0, []])
+            known[0] += count
+            known[1] = (known[1] + first)[:3]
+        self.numbered += document["numbered"]
 
 
 def prepare(
     config: DataConfig, tokenizer: Tokenizer, template: Template, *, seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | None = None, folder: Path | None = None, keep: bool = True,
 ) -> Prepared:
-    """Read, convert, encode and split all sources of a recipe.
+    """Read, convert, clean, encode, split and mix all sources of a recipe.
 
-    Raises GogptError DAT3xx (sources), DAT308 (nothing left), TOK409 (overlong: error).
+    ``folder``: of prepared sets. One that is complete and not stale is taken from it; else one is made there, or, without
+    ``keep``, elsewhere for as long as this process needs it.
+    ``progress`` is told the number of rows read.
+
+    Raises GogptError DAT3xx (sources), DAT308 (nothing left), TOK409 (overlong: error), ENV110 (the disk).
     """
-    ledger = Ledger()
-    preparer = Preparer(config, tokenizer, template)
-    reservoir = Reservoir(NUM_SAMPLED, seed)
-    train, weights = _encode_sources(config.train, preparer, ledger, progress, reservoir)
-    if not len(train):
-        _nothing_left(ledger, preparer)
-    eval_set = ExampleSetBuilder().build()
-    index = np.arange(len(train))
-    before_eval = ledger.conversations
-    if isinstance(config.eval, tuple):
-        eval_set, _ = _encode_sources(config.eval, preparer, ledger, progress, Reservoir(0, seed))
-        ledger.kept = {"train": before_eval, "eval": ledger.conversations - before_eval}
-    elif config.eval > 0 and len(train):
-        index, held = hold_out(train, config.eval, seed)
-        eval_set = train.select(held)
-        num_held = len(np.unique(eval_set.conversations))
-        ledger.kept = {"train": before_eval - num_held, "eval": num_held}
-    else:
-        ledger.kept = {"train": before_eval}
-    if any(w != 1.0 for w in weights):
-        picked = weigh([weights[i] for i in index], seed)
-        if not picked.size:
-            raise GogptError("DAT308", "no training example is left", where="recipe: data.train", got=f"{len(index)} examples, of which the weights take none",
-                             expected="a weight of at least 1 / the number of the source's examples",
-                             fix="raise the weight in data.train, or leave it out")
-        index = index[picked]
-        ledger.note("examples of an epoch after weights", len(index))
-    if len(index) != len(train) or any(w != 1.0 for w in weights):
-        train = train.select(index)
-    ledger.examples = {"train": len(train), "eval": len(eval_set)}
+    began = time.perf_counter()
+    sources = (*config.train, *(config.eval if isinstance(config.eval, tuple) else ()))
+    check_mix(config.mix, config.train)
+    inputs = find_inputs(sources)
+    if folder is None:
+        return _prepare_in(None, config, tokenizer, template, seed, inputs, progress, began, {})
+    made_of = parts(config, inputs, tokenizer, template, seed)
+    final = folder / fingerprint(made_of)
+    if (final / "set.json").exists():
+        return _load(final, began)
+    if not keep:
+        return _prepare_in(None, config, tokenizer, template, seed, inputs, progress, began, made_of)
+    from filelock import FileLock
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(folder / f".{final.name}.lock")):
+            if (final / "set.json").exists():  # another process has made it meanwhile
+                return _load(final, began)
+            partial = final.with_name(final.name + ".partial")
+            partial.mkdir(exist_ok=True)
+            try:
+                made = _prepare_in(partial, config, tokenizer, template, seed, inputs, progress, began, made_of)
+            except (GogptError, OSError) as problem:
+                if not (isinstance(problem, GogptError) and problem.code in GOES_ON):
+                    shutil.rmtree(partial, ignore_errors=True)
+                raise
+            os.replace(partial, final)
+    except OSError as problem:
+        raise disk_error(problem, folder) from problem
+    finally:
+        (folder / f".{final.name}.lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # where nothing came of it
+    return _load(final, began, made)
+
+
+def _prepare_in(
+    folder: Path | None, config: DataConfig, tokenizer: Tokenizer, template: Template, seed: int, inputs: Inputs,
+    progress: Callable[[int], None] | None, began: float, made_of: dict[str, str],
+) -> Prepared:
+    engine, told = pick_engine(tokenizer, inputs.num_bytes)
+    processes = num_workers(config.workers) if inputs.num_bytes >= WORTH_PROCESSES else 1
+    scratch = None
+    if folder is None and processes > 1:  # not to be kept, and too much for the memory
+        scratch = Path(tempfile.mkdtemp(prefix="gogpt-"))
+    place = folder or scratch
+    try:
+        try:
+            found = _gather(Pool(config=config, tokenizer=tokenizer, template=template, engine=engine, seed=seed, processes=processes, folder=place),
+                            inputs, progress)
+        except EngineDiffers as problem:
+            distrust(tokenizer, problem)
+            told.append(f"{problem.library} gave other ids than {tokenizer.backend.library} for a text of this data; all was encoded again with the latter")
+            engine = tokenizer.backend.library
+            if place is not None:
+                shutil.rmtree(place)
+                place.mkdir()
+            inputs = find_inputs(inputs.sources)
+            found = _gather(Pool(config=config, tokenizer=tokenizer, template=template, engine=engine, seed=seed, processes=processes, folder=place),
+                            inputs, progress)
+        prepared = _decide(found, config, tokenizer, template, seed, inputs, place, made_of,
+                           seconds=time.perf_counter() - began, engine=engine, told=tuple(told))
+    except BaseException:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    if scratch is not None:
+        weakref.finalize(prepared.train, shutil.rmtree, scratch, ignore_errors=True)
+    return prepared
+
+
+def _gather(pool: Pool, inputs: Inputs, progress: Callable[[int], None] | None) -> _Gathered:
+    found = _Gathered()
+    for done in pool.run(stretches(inputs)):
+        found.add(done)
+        if progress:
+            progress(found.ledger.rows_in)
+    found.ledger.schema = dict(inputs.schemas)
+    for what, count in inputs.notes.items():
+        found.ledger.note(what, count)
+    return found
+
+
+def _decide(found: _Gathered, config: DataConfig, tokenizer: Tokenizer, template: Template, seed: int, inputs: Inputs, place: Path | None,
+            made_of: dict[str, str], *, seconds: float, engine: str, told: tuple[str, ...]) -> Prepared:
+    ledger = found.ledger
+    everything = ExampleSet([d.block for d in found.done], [f.shown for f in inputs.files], numbers=found.numbers)
+    if not len(everything) or not any(len(d.block) for d in found.done if d.source < len(config.train)):
+        _nothing_left(ledger)
+    chosen = Selector(everything, found.done, found.kept, config, seed, ledger).select()
+    if not chosen.train.size:
+        _nothing_left(ledger)
+    train, evaluation = everything.select(chosen.train), everything.select(chosen.eval)
+    ledger.examples = {"train": len(train), "eval": len(evaluation)}
     assert ledger.conserves, ledger.to_dict()
-    return Prepared(train=train, eval=eval_set, ledger=ledger, facts=_facts(train, eval_set, ledger, preparer),
-                    sampled=reservoir.by_number())
+    facts = _facts(train, evaluation, ledger, found, chosen, tokenizer, template)
+    if place is not None:
+        _write(place, found, chosen, facts, ledger, inputs, made_of)
+    else:
+        ledger.rejects = [r for d in found.done for r in d.rejects] + ledger.rejects  # type: ignore[union-attr]
+    return Prepared(train=train, eval=evaluation, ledger=ledger, facts=facts, sampled=_sampled(found.sampled), folder=place, seconds=seconds,
+                    engine=engine, told=told, mix=chosen.mix)
 
 
-def _encode_sources(
-    sources: Iterable[SourceConfig], preparer: Preparer, ledger: Ledger, progress: Callable[[int], None] | None,
-    reservoir: Reservoir,
-) -> tuple[ExampleSet, list[float]]:
-    builder = ExampleSetBuilder()
-    weights: list[float] = []
-    number = -1
-    for source in sources:
-        for conversation in read_conversations(source, ledger):
-            number += 1
-            made = preparer.examples(conversation, ledger)
-            key = content_key(conversation) if made else 0
-            if made and conversation.origin is not None:
-                reservoir.offer(number, conversation, ledger.schema.get(conversation.origin.path, ""))
-            for example in made:
-                builder.add(example, key, number)
-                weights.append(source.weight)
-            if progress and ledger.rows_in % 64 == 0:
-                progress(ledger.rows_in)
-    if progress:
-        progress(ledger.rows_in)
-    return builder.build(), weights
+def _sampled(some: list[Any]) -> dict[int, tuple[Conversation, str]]:
+    return {int(number): (_conversation(shown), str(shown["schema"])) for _, number, shown in sorted(some, key=lambda s: s[1])}
 
 
-def _nothing_left(ledger: Ledger, preparer: Preparer) -> None:
+def _conversation(shown: dict[str, Any]) -> Conversation:
+    messages = tuple(_message(m) for m in shown["messages"])
+    return Conversation(messages=messages, tools=tuple(shown["tools"]), origin=Origin(path=shown["path"], row=shown["row"]))
+
+
+def _message(said: dict[str, Any]) -> Message:
+    """What ``Message.to_dict`` wrote."""
+    return Message(role=said["role"], content=said["content"], input=said.get("input"), reasoning=said.get("reasoning_content"),
+                   tool_calls=tuple(said.get("tool_calls", ())), tool_call_id=said.get("tool_call_id"), name=said.get("name"), train=said.get("train"))
+
+
+# -- the folder of a set ---------------------------------------------------------------------------
+
+
+def _write(place: Path, found: _Gathered, chosen: Selection, facts: DataFacts, ledger: Ledger, inputs: Inputs, made_of: dict[str, str]) -> None:
+    with (place / "rejects.jsonl").open("wb") as out:
+        for done in found.done:
+            if isinstance(done.rejects, Path) and done.rejects.exists():
+                with done.rejects.open("rb") as part:
+                    shutil.copyfileobj(part, out)
+        for reject in ledger.rejects:
+            out.write(json.dumps(reject, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass") + b"\n")
+    np.save(place / "train.npy", chosen.train)
+    np.save(place / "eval.npy", chosen.eval)
+    write_json(place / "ledger.json", ledger.to_dict())
+    write_json(place / "set.json", {
+        "form": FORM, "made_of": made_of, "files": [f.shown for f in inputs.files], "num_blocks": len(found.done), "numbers": found.numbers,
+        "sampled": found.sampled, "facts": facts, "mix": list(chosen.mix),
+    })
+    for done in found.done:
+        for suffix in ("json", "rejects.jsonl", "signatures.npy"):
+            (place / f"block-{done.number:05}.{suffix}").unlink(missing_ok=True)
+    for left in place.glob("*.tmp"):  # of a process that was killed
+        left.unlink()
+
+
+def _load(folder: Path, began: float, made: Prepared | None = None) -> Prepared:
+    """The set in ``folder``, memory-mapped. ``made``: what was just made there. Raises GogptError DAT313 where it is damaged."""
+    from gogpt.facts import from_json
+
+    try:
+        document = read_json(folder / "set.json")
+        blocks = [read_block(folder / f"block-{i:05}.arrow") for i in range(document["num_blocks"])]
+        ledger = Ledger(**_ledger(read_json(folder / "ledger.json")))
+        everything = ExampleSet(blocks, document["files"], numbers=document["numbers"])
+        train, evaluation = (everything.select(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ("train", "eval"))
+        facts = from_json(DataFacts, document["facts"])
+    except Exception as problem:
+        raise GogptError("DAT313", f"the prepared set cannot be read: {problem}", where=str(folder), fix="remove the folder: it is made again") from problem
+    return Prepared(train=train, eval=evaluation, ledger=ledger, facts=facts, sampled=_sampled(document["sampled"]), folder=folder,
+                    made=made is not None, seconds=time.perf_counter() - began, engine=made.engine if made else "", told=made.told if made else (),
+                    mix=tuple(document["mix"]))
+
+
+def _ledger(document: dict[str, Any]) -> dict[str, Any]:
+    from collections import Counter
+
+    return {**document, "drops": Counter(document["drops"])}
+
+
+# -- facts -----------------------------------------------------------------------------------------
+
+
+def _nothing_left(ledger: Ledger) -> None:
     """With no example at all there is nothing to judge; only TOK403's own case goes on, to be told by it."""
     if set(ledger.drops) == {"no_trained_token"}:
         return
@@ -327,27 +301,21 @@ def _nothing_left(ledger: Ledger, preparer: Preparer) -> None:
                      fix="see the first row of each reason with gogpt show FILE:ROW")
 
 
-def _facts(train: ExampleSet, eval_set: ExampleSet, ledger: Ledger, preparer: Preparer) -> DataFacts:
-    tokenizer, template, counts = preparer.tokenizer, preparer.template, preparer.counts
-    overlap = Counter()
-    known: dict[int, Any] = {}
-    for key, origin in zip(train.content_keys, train.origins, strict=True):
-        known.setdefault(int(key), origin)
-    for key, origin in zip(eval_set.content_keys, eval_set.origins, strict=True):
-        if int(key) in known:
-            overlap.add(f"{origin} = {known[int(key)]}")
-    lengths = train.lengths
+def _facts(train: ExampleSet, evaluation: ExampleSet, ledger: Ledger, found: _Gathered, chosen: Selection, tokenizer: Tokenizer,
+           template: Template) -> DataFacts:
+    counts, lengths = found.counts, train.lengths
+    stop_ids = tuple(i for t in template.stop if (i := tokenizer.token_of(t)) is not None)
     return DataFacts(
-        rows_in=ledger.rows_in, conversations=ledger.conversations, examples=len(train), eval_examples=len(eval_set),
+        rows_in=ledger.rows_in, conversations=ledger.conversations, examples=len(train), eval_examples=len(evaluation),
         drops=dict(ledger.drops), first={k: tuple(v) for k, v in ledger.first.items()}, schemas=dict(ledger.schema),
-        tokens=train.num_tokens, trained_tokens=train.num_trained,
-        longest=int(lengths.max()) if lengths.size else 0,
-        template=template.name, stop_ids=preparer.stop_ids, stop_texts=template.stop,
+        tokens=train.num_tokens, trained_tokens=train.num_trained, longest=int(lengths.max()) if lengths.size else 0,
+        template=template.name, stop_ids=stop_ids, stop_texts=template.stop,
         stop_is_token=bool(template.stop) and tokenizer.token_of(template.stop[0]) is not None,
         bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id,
         answers=counts.answers, answers_stopped=counts.answers_stopped,
         no_trained=counts.no_trained.tally(), cut_targets=counts.cut_targets.tally(),
         double_bos=counts.double_bos.tally(), special_text=counts.special_text.tally(),
-        special_tokens_seen=tuple(counts.special_seen), overlap=overlap.tally(),
+        special_tokens_seen=tuple(counts.special_seen), overlap=chosen.overlap,
         encoded=counts.encoded, longest_prompt_cut=counts.longest_prompt, text_examples=counts.text_examples,
+        duplicates=chosen.duplicates, reports={k: Tally(count=v[0], first=tuple(v[1])) for k, v in found.reports.items()},
     )

@@ -35,20 +35,24 @@ def _convert(rows: Iterator[SourceRow], source: SourceConfig, shown: str, ledger
         rows = itertools.islice(rows, source.limit)
         ledger.note(f"read only the first {source.limit} rows of {shown}")
     head = list(itertools.islice(rows, NUM_SAMPLE))
-    schema, forced = _schema(head, source, shown)
+    schema, forced = schema_of(head, source, shown)
     ledger.schema[shown] = schema.name
     everything: Iterable[tuple[Row | RowError, Origin]] = itertools.chain(head, rows)
     if schema.join is not None:
         everything = schema.join(everything, ledger.note)
-    mine = schema.fits if forced else schema.claims
     for row, origin in everything:
-        if isinstance(row, RowError):
-            ledger.drop(row.reason, origin, row.detail)
-        elif not mine(row):
-            problem = unclaimed(schema, row)
-            ledger.drop(problem.reason, origin, problem.detail, row)
-        else:
-            yield from _conversations(schema, row, origin, ledger)
+        yield from conversations_of(row, origin, schema, forced, ledger)
+
+
+def conversations_of(row: Row | RowError, origin: Origin, schema: Schema, forced: bool, ledger: Ledger) -> Iterator[Conversation]:
+    """The conversations of a row of a file of this schema; ``forced``: the user named it, so that nothing else may claim the row."""
+    if isinstance(row, RowError):
+        ledger.drop(row.reason, origin, row.detail)
+    elif not (schema.fits if forced else schema.claims)(row):
+        problem = unclaimed(schema, row)
+        ledger.drop(problem.reason, origin, problem.detail, row)
+    else:
+        yield from _conversations(schema, row, origin, ledger)
 
 
 def _conversations(schema: Schema, row: Row, origin: Origin, ledger: Ledger) -> Iterator[Conversation]:
@@ -85,7 +89,7 @@ def remarks(messages: tuple[Message, ...]) -> Iterator[str]:
         yield "conversations with a blank answer inside: kept, that answer is not trained"
 
 
-def _schema(head: list[SourceRow], source: SourceConfig, shown: str) -> tuple[Schema, bool]:
+def schema_of(head: list[SourceRow], source: SourceConfig, shown: str) -> tuple[Schema, bool]:
     """The schema of a file, and whether the user named it, so that nothing else may claim its rows."""
     readable = [(row, origin.row) for row, origin in head if not isinstance(row, RowError)]
     choice = schemas_named(source.schema_, shown) if source.schema_ != "auto" else ()

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gogpt.data.decoding import HEAD, decode, encoding_of, open_bytes
+from gogpt.data.decoding import HEAD, decode, encoding_of, is_packed, open_bytes
 from gogpt.data.json_rows import Row, read_json, read_lines
 from gogpt.errors import GogptError, RowError
 from gogpt.records import Origin
@@ -27,7 +27,7 @@ ROW_FILES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow")
 TEXT_FILES = (".txt", ".md")
 HUB_ID = re.compile(r"^(?:hub:)?[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
-__all__ = ["HubSource", "Row", "display_path", "find_files", "is_hub_id", "read_hub", "read_rows"]
+__all__ = ["HubSource", "Row", "display_path", "find_files", "hub_revision", "is_hub_id", "is_lines", "read_hub", "read_rows"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +151,17 @@ def read_rows(path: Path, *, notes: dict[str, int] | None = None) -> Iterator[Ro
                          else "check that it is there and that you may read it") from problem
 
 
+def is_lines(path: Path) -> bool:
+    """Whether ``read_rows`` reads the file line by line from plain UTF-8, so that it can be taken apart at any line end."""
+    with path.open("rb") as raw:
+        head = raw.read(HEAD)
+    if _suffix(path) in (*TEXT_FILES, ".csv", ".tsv", ".json", ".arrow") or head[:4] == b"PAR1" or head[:6] == b"ARROW1":
+        return False
+    if is_packed(head[:8]) or head[:3] == b"\xef\xbb\xbf" or head.lstrip()[:1] == b"[":
+        return False
+    return encoding_of(head, display_path(path)) == "utf-8"
+
+
 def _text_rows(stream: io.BufferedReader, path: Path, shown: str, notes: dict[str, int]) -> Iterator[Row]:
     head = stream.peek(HEAD)
     if not head:
@@ -251,6 +262,16 @@ def _arrow(path: Path, shown: str) -> Iterator[Row]:
 # -- the hub ---------------------------------------------------------------------------------------
 
 
+def hub_revision(source: HubSource) -> str | None:
+    """The commit that the data set is read at; None where the hub cannot be asked."""
+    try:
+        from huggingface_hub import HfApi
+
+        return str(HfApi().dataset_info(source.id.removeprefix("hub:"), revision=source.revision, timeout=10).sha)
+    except Exception:  # no connection, no such data set: reading it says which
+        return None
+
+
 def read_hub(source: HubSource) -> Iterator[Row]:
     """Rows of a hub data set, streamed. Raises GogptError DAT302 where it cannot be reached or does not exist."""
     name = source.id.removeprefix("hub:")
@@ -262,9 +283,12 @@ def read_hub(source: HubSource) -> Iterator[Row]:
         for number, row in enumerate(data, start=1):
             yield dict(row), Origin(path=name, row=number)
     except Exception as problem:  # datasets and huggingface_hub raise many kinds; all mean the same here
-        reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
-        raise GogptError(
-            "DAT302", f"the data set cannot be read from the hub: {reason}", where=name,
-            expected="a data set id, a split and a subset that exist, and a connection",
-            fix="for a local file check the path (relative to the recipe); offline, download the data set first and give its folder",
-        ) from problem
+        raise _not_from_hub(name, problem) from problem
+
+
+def _not_from_hub(name: str, problem: Exception) -> GogptError:
+    reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
+    return GogptError(
+        "DAT302", f"the data set cannot be read from the hub: {reason}", where=name,
+        expected="a data set id, a split and a subset that exist, and a connection",
+        fix="for a local file check the path (relative to the recipe); offline, download the data set first and give its folder")

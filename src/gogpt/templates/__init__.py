@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gogpt.errors import GogptError
+from gogpt.templates.documents import NAME as NO_TEMPLATE
+from gogpt.templates.documents import Documents
 from gogpt.templates.chat import ChatTemplate
 from gogpt.templates.declared import DeclaredTemplate, variant
 from gogpt.templates.table import TEMPLATES
@@ -64,8 +66,8 @@ def _plain(name: str) -> str:
 
 
 def pick_template(name: str, tokenizer: Tokenizer | None = None) -> Template:
-    """``auto`` (the tokenizer's own), a ``.jinja`` file, or a declared name bound to the tokenizer's BOS and
-    EOS. Raises GogptError TOK420 (unknown), TOK422 (auto without a chat template)."""
+    """``auto`` (the tokenizer's own), a ``.jinja`` file, ``none`` (documents of text), or a declared name bound to the
+    tokenizer's BOS and EOS. Raises GogptError TOK420 (unknown), TOK422 (auto without a chat template)."""
     if name == "auto" or name.endswith((".jinja", ".jinja2")):
         if name == "auto":
             source = tokenizer.chat_template if tokenizer else None
@@ -74,7 +76,7 @@ def pick_template(name: str, tokenizer: Tokenizer | None = None) -> Template:
                     "TOK422", "the tokenizer has no chat template of its own",
                     where=tokenizer.path if tokenizer else None,
                     got="template: auto", expected="a template by name, or a .jinja file",
-                    fix="name the template that this model was trained with (gogpt template list); for a base model: template: alpaca",
+                    fix="name the template that this model was trained with (gogpt template list); for a base model: template: alpaca, or none to continue text",
                 )
         else:
             try:
@@ -87,5 +89,7 @@ def pick_template(name: str, tokenizer: Tokenizer | None = None) -> Template:
             stop=tokenizer.stop_texts if tokenizer else (), special=tokenizer.special_texts if tokenizer else (),
             eos=tokenizer.eos_token if tokenizer else None,
         )
+    if name == NO_TEMPLATE:
+        return Documents(eos=(tokenizer.eos_token if tokenizer else None) or "", chat=(tokenizer.chat_template if tokenizer else None) or "")
     template = declared(name)
     return template.bind(tokenizer.bos_token, tokenizer.eos_token) if tokenizer else template

@@ -1,0 +1,179 @@
+"""Stretches -> blocks: in this process, or in as many as there are cores; written as they are made, or kept in memory."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gogpt.config import DataConfig
+from gogpt.data.store import Block, read_block, write_block
+from gogpt.data.work import Made, Stretch, Worker, rejects_of
+from gogpt.errors import GogptError
+from gogpt.templates import Template
+from gogpt.tokenize import Tokenizer
+from gogpt.tokenize.engines import open_engine
+
+WORTH_PROCESSES = 2 << 20
+"""Bytes of data below which one process is as quick as several."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A block that is made: its document, and where its examples and rejects are."""
+
+    number: int
+    source: int
+    document: dict[str, Any]
+    block: Block
+    rejects: Path | list[dict[str, Any]]
+    signatures: Any = None
+
+
+def block_name(number: int) -> str:
+    return f"block-{number:05}"
+
+
+def num_workers(asked: int | None) -> int:
+    """``data.workers``, else the cores that this process may use."""
+    return asked or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """How blocks are made. ``folder``: where they are written; None keeps them in memory."""
+
+    config: DataConfig
+    tokenizer: Tokenizer
+    template: Template
+    engine: str
+    seed: int
+    processes: int
+    folder: Path | None
+
+    def run(self, stretches: Iterator[Stretch]) -> Iterator[Done]:
+        """Every block in order. Blocks that lie in the folder already are taken as they are.
+
+        Raises GogptError (of the first stretch that fails; ENV114 where a process died), EngineDiffers.
+        """
+        if self.folder is None or self.processes < 2:
+            worker = self._worker()
+            for stretch in stretches:
+                yield self._found(stretch) or self._done(stretch, worker.make(stretch))
+            return
+        yield from self._many(stretches)
+
+    def _worker(self) -> Worker:
+        return Worker(self.config, self.tokenizer, self.template, open_engine(self.engine, self.tokenizer), self.seed)
+
+    def _many(self, stretches: Iterator[Stretch]) -> Iterator[Done]:
+        global _POOL, _WORKER
+        _POOL, _WORKER = self, self._worker()  # loaded once: forked processes share it
+        waiting: deque[tuple[Stretch, Future[None] | None]] = deque()
+        executor = ProcessPoolExecutor(self.processes, mp_context=multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn"),
+                                       initializer=_start, initargs=(None if sys.platform == "linux" else self,))
+        try:
+            for stretch in stretches:
+                waiting.append((stretch, None if self._is_done(stretch) else executor.submit(_make, stretch)))
+                while len(waiting) > 4 * self.processes:
+                    yield self._collect(*waiting.popleft())
+            while waiting:
+                yield self._collect(*waiting.popleft())
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
+            _POOL = _WORKER = None
+
+    def _collect(self, stretch: Stretch, future: Future[None] | None) -> Done:
+        if future is not None:
+            try:
+                future.result()
+            except BrokenProcessPool as problem:
+                raise GogptError("ENV114", "a process that prepares data was ended from outside", where=stretch.shown,
+                                 expected="enough memory for every process", fix="set data.workers to fewer processes; what was made is kept, "
+                                 "and the same command goes on from there") from problem
+        found = self._found(stretch)
+        assert found is not None
+        return found
+
+    # -- on disk -----------------------------------------------------------------------------------
+
+    def _is_done(self, stretch: Stretch) -> bool:
+        return self.folder is not None and (self.folder / f"{block_name(stretch.number)}.json").exists()
+
+    def _found(self, stretch: Stretch) -> Done | None:
+        if not self._is_done(stretch):
+            return None
+        assert self.folder is not None
+        name = block_name(stretch.number)
+        document = json.loads((self.folder / f"{name}.json").read_bytes())
+        signatures = self.folder / f"{name}.signatures.npy"
+        if signatures.exists():
+            import numpy as np
+
+            loaded = np.load(signatures, mmap_mode="r")
+        else:
+            loaded = None
+        return Done(number=stretch.number, source=stretch.source, document=document, block=read_block(self.folder / f"{name}.arrow"),
+                    rejects=self.folder / f"{name}.rejects.jsonl", signatures=loaded)
+
+    def _done(self, stretch: Stretch, made: Made) -> Done:
+        if self.folder is not None:
+            self.write(stretch, made)
+            found = self._found(stretch)
+            assert found is not None
+            return found
+        return Done(number=stretch.number, source=stretch.source, document=made.document(), block=made.block, rejects=made.ledger.rejects,
+                    signatures=made.signatures)
+
+    def write(self, stretch: Stretch, made: Made) -> None:
+        """The block's files, each whole or not at all; the document comes last and says that the others are there."""
+        assert self.folder is not None
+        name = block_name(stretch.number)
+
+        def put(suffix: str, save: Any) -> None:
+            assert self.folder is not None
+            partial = self.folder / f"{name}.{suffix}.tmp"
+            save(partial)
+            os.replace(partial, self.folder / f"{name}.{suffix}")
+
+        if made.ledger.rejects:
+            put("rejects.jsonl", lambda path: path.write_bytes(b"".join(rejects_of(made.ledger))))
+        if made.signatures is not None:
+            put("signatures.npy", lambda path: _save(path, made.signatures))
+        put("arrow", lambda path: write_block(path, made.block))
+        document = json.dumps(made.document(), ensure_ascii=False).encode("utf-8", "surrogatepass")
+        put("json", lambda path: path.write_bytes(document))
+
+
+def _save(path: Path, array: Any) -> None:
+    import numpy as np
+
+    with path.open("wb") as file:
+        np.save(file, array)
+
+
+_POOL: Pool | None = None
+_WORKER: Worker | None = None
+
+
+def _start(pool: Pool | None) -> None:
+    """In a new process. Each has one thread: together they fill the cores."""
+    global _POOL, _WORKER
+    os.environ["RAYON_NUM_THREADS"] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if pool is not None:
+        _POOL, _WORKER = pool, pool._worker()
+
+
+def _make(stretch: Stretch) -> None:
+    assert _POOL is not None
+    assert _WORKER is not None
+    _POOL.write(stretch, _WORKER.make(stretch))
