@@ -357,6 +357,27 @@ data:
 data:
   mix: {languages: {zh: 1, en: 1}}""",
     ),
+    "CFG250": _page(
+        title=("a setting that means nothing in this stage", "该阶段中没有意义的设置"),
+        what=(
+            "Whether every setting of the recipe has a meaning in its stage. stage: pretrain trains documents whole, in rows of max_length: "
+            "train_on, overlong, a template and packing: false say nothing there. Conversations (stage: sft) never attend to each other: "
+            "across_documents says nothing there.",
+            "检查配方中的每个设置在其阶段里是否有意义。stage: pretrain 把整篇文档训练在长度为 max_length 的行里，train_on、overlong、模板以及 "
+            "packing: false 在那里没有意义。对话（stage: sft）之间从不互相注意，across_documents 在那里没有意义。",
+        ),
+        why=(
+            "A setting that is ignored in silence is taken for one that works.",
+            "被悄悄忽略的设置，会被误以为生效了。",
+        ),
+        fix=("Take the setting out, or choose the other stage.", "去掉该设置，或改用另一个阶段。"),
+        example="""CFG250 recipe: data.train_on: has no meaning in stage pretrain
+  expected: documents end with EOS, are packed to full rows of max_length and trained whole
+  fix:      take it out, or choose the other stage
+
+stage: pretrain
+data: {train: books/, max_length: 2048}""",
+    ),
     "DAT300": _page(
         title=("no such data file", "没有这个数据文件"),
         what=(
@@ -614,6 +635,27 @@ data:
         example="""TOK410 models/base: no tokenizer in the model folder
   got:      config.json, model.safetensors
   expected: tokenizer.json, a SentencePiece tokenizer.model, tekken.json or a .tiktoken file""",
+    ),
+    "TOK425": _page(
+        title=("no EOS to part documents with", "没有用来分隔文档的 EOS"),
+        what=(
+            "Whether the tokenizer names an EOS token that is in its vocabulary. In stage pretrain it ends every document.",
+            "检查分词器是否指定了词表中存在的 EOS token。在 pretrain 阶段，它标记每篇文档的结束。",
+        ),
+        why=(
+            "Without it documents run into each other, and the model never learns that a text ends.",
+            "没有它，文档会连成一片，模型也学不会文本在何处结束。",
+        ),
+        fix=(
+            "Name the token that ends a text as eos_token in tokenizer_config.json.",
+            "在 tokenizer_config.json 中用 eos_token 指定结束文本的 token。",
+        ),
+        example="""TOK425 models/base: the tokenizer has no EOS to part documents with
+  got:      eos_token: None
+  expected: eos_token in tokenizer_config.json, a token of the vocabulary
+  fix:      name the token that ends a text there
+
+{"eos_token": "<|endoftext|>"}""",
     ),
     "TOK420": _page(
         title=("unknown template", "未知的模板"),
