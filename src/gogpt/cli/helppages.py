@@ -64,9 +64,19 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "learning_rate, min_lr_ratio, schedule, warmup_steps": "the peak, the end of the decay as a share of it, its form, its warm-up",
         "lr": "`[[step, learning rate], ...]` of every step; of a long run about 2,000 of them, with the first, the peak and the last",
         "tokens, trained_tokens, tokens_per_step, trained_tokens_per_step": "of one pass; of an average step",
-        "parameters, trainable_parameters, method, precision, max_length, packing": "what is trained, and how",
+        "parameters, trainable_parameters, method, precision, max_length, packing, stage, across_documents": "what is trained, and how",
         "memory": "estimated bytes of a step's peak: `total` = `weights` + `gradients` + `optimizer` + `activations`",
         "seconds": "estimated from timed micro-batches; null where nothing was timed",
+    }),
+    "prepared": ("`gogpt prepare RECIPE --format json`. In the set's folder lie `block-*.arrow` (Arrow streams: `input_ids`, `trained` as start and end of every "
+                 "trained stretch, `file`, `row`, `key`, `conversation`, `language`), `train.npy` and `eval.npy` (which examples an epoch holds), "
+                 "`set.json`, `ledger.json`, `rejects.jsonl`, `samples.jsonl`.", {
+        "folder, made, seconds, engine": "where the set lies (null: --dry-run); whether this call made it; how long it took; the library that encoded",
+        "rows_in, conversations, drops, first, kept, notes, schema": "as in the ledger",
+        "examples, eval_examples, tokens, trained_tokens": "of an epoch",
+        "duplicates, reports": "exact duplicates; what cleaning found and kept, `{reason: {count, first}}`",
+        "mix": "what each source, and each language that is mixed, contributes: `{kind, name, found, used, share, tokens, trained, repeats}`",
+        "template, removed": "its name; the folders that --prune removed",
     }),
     "show": ("`gogpt show FILE:ROW --format json`. Several training sequences from one row: the first one's document, and all of them in `examples`.", {
         "origin": '`{"path", "row"}`',
@@ -162,7 +172,7 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
 """Name -> (where it is met, {keys: meaning}). The tests compare the keys with real documents."""
 
 TITLES = {
-    "plan": "The plan", "show": "One row at every stage", "check": "Findings of a check", "finding": "A finding", "ledger": "The ledger",
+    "plan": "The plan", "prepared": "A prepared set", "show": "One row at every stage", "check": "Findings of a check", "finding": "A finding", "ledger": "The ledger",
     "inspected": "An inspection of data", "listed": "A data set of the catalogue", "converted": "The ledger of a conversion", "metrics": "A step", "eval": "An evaluation", "run": "The status of a run",
     "trained": "The result of a training", "merged": "The result of a merge", "answer": "An answer", "rendered": "A rendering",
 }
