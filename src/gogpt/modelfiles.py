@@ -39,14 +39,17 @@ def find_tokenizer(path: str) -> Path:
     return find_model(ModelConfig(path=path))
 
 
-def find_model(model: ModelConfig, *, weights: bool = False) -> Path:
-    """The folder of a model: local, or from the hub (its small files, or with its weights).
+def find_model(model: ModelConfig, *, weights: bool = False, tokenizer_will_do: bool = False) -> Path:
+    """The folder of a model: local, or from the hub (its small files, or with its weights). ``tokenizer_will_do``: a local
+    folder may hold a tokenizer alone.
 
     Raises GogptError MOD500.
     """
     if not model.path.strip():
         raise GogptError("MOD500", "the path of the model is empty", got=repr(model.path), fix="name a model folder or a hub id")
     try:
+        if tokenizer_will_do and (Path(model.path) / "tokenizer_config.json").is_file():
+            return Path(model.path)
         return _find_model(model, weights=weights)
     except OSError as problem:  # a name that is too long, a folder that may not be read
         raise GogptError("MOD500", f"the model cannot be looked for: {problem.strerror}", where=model.path[:200], fix="check the path") from problem
