@@ -24,6 +24,9 @@ DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16
 
 WEIGHTS = ("*.safetensors", "*.bin")
 
+EMBEDDING = re.compile(r"(?:embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$")
+"""The input embedding, by the names that architectures give it."""
+
 ALIBI = ("bloom", "mpt")
 """These derive positions from a two-dimensional mask; packed documents would be counted as one."""
 
@@ -268,7 +271,7 @@ def model_facts(config: RunConfig, folder: Path, tokenizer: Tokenizer) -> ModelF
     modules = checkpoint.linear_modules()
     matched = match_targets(config.method.targets, modules) if config.method.kind in ("lora", "qlora") else {}
     embeddings = [shape[0] for name, (shape, _) in checkpoint.tensors.items()
-                  if re.search(r"(?:embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$", name)]
+                  if EMBEDDING.search(name)]
     known = bool(checkpoint.tensors)
     names = {part for n in checkpoint.tensors for part in n.split(".")[:-1] if not part.isdigit()}
     if checkpoint.text_config.get("tie_word_embeddings"):
