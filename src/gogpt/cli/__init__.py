@@ -10,7 +10,21 @@ from pathlib import Path
 import typer
 
 from gogpt import __version__
-from gogpt.cli import chat, check, data, explain, generate, merge, plan, report, schema, show, template, train
+from gogpt.cli import (
+    chat,
+    check,
+    data,
+    explain,
+    generate,
+    merge,
+    plan,
+    report,
+    schema,
+    show,
+    template,
+    tokenizer,
+    train,
+)
 from gogpt.cli.console import Format, Lang, Quiet, UsageProblem, fail, fail_usage, language
 from gogpt.errors import GogptError
 
@@ -25,6 +39,7 @@ for module in COMMANDS:
     app.command(name=module.__name__.rsplit(".", 1)[-1])(module.command)
 app.add_typer(template.app, name="template")
 app.add_typer(data.app, name="data")
+app.add_typer(tokenizer.app, name="tokenizer")
 
 
 def _version(value: bool) -> None:
