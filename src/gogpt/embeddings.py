@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import struct
 from collections.abc import Iterator, Sequence
@@ -22,8 +21,6 @@ import numpy.typing as npt
 
 from gogpt.errors import GogptError
 from gogpt.modelfiles import DTYPE_BYTES, EMBEDDING, Checkpoint
-
-HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output_projection|output)\.(weight|bias)$")
 
 INDEX = "model.safetensors.index.json"
 
@@ -51,14 +48,14 @@ def as_floats(raw: npt.NDArray[Any], dtype: str) -> Floats:
 def as_stored(values: Floats, dtype: str) -> npt.NDArray[Any]:
     """float64 as it is stored, rounded once to the nearest (ties to even)."""
     if dtype != "BF16":
-        return values.astype(RAW[dtype])
+        return np.asarray(values, dtype=RAW[dtype])
     single = values.astype(np.float32)
     # Rounded to float32 and again to bfloat16, a value could end beside its nearest. So: towards zero, and the last bit
     # set where that was not exact; what is cut off then still says on which side of the middle the value lies.
     beyond = np.abs(single.astype(np.float64)) > np.abs(values)
     single = np.where(beyond, np.nextafter(single, np.float32(0)), single).astype(np.float32)
     bits = single.view(np.uint32) | (single.astype(np.float64) != values).astype(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    return np.asarray((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16, dtype=np.uint16)
 
 
 # -- files -----------------------------------------------------------------------------------------
@@ -129,12 +126,12 @@ def find_embeddings(checkpoint: Checkpoint) -> Embeddings:
 
     if not shapes:
         raise refused("the weights are not in safetensors files", ", ".join(sorted(p.name for p in folder.glob("*"))[:8]))
-    inputs = [n for n in shapes if EMBEDDING.search(n)]
+    inputs = [n for n in checkpoint.token_tensors if EMBEDDING.search(n)]
     if len(inputs) != 1:
         raise refused("the input embedding cannot be told", ", ".join(inputs) or "no tensor with a usual name")
     rows = shapes[inputs[0]][0][0]
-    heads = [n for n, (shape, _) in shapes.items() if HEAD.search(n) and shape[0] == rows]
-    names = (inputs[0], *sorted(heads))
+    names = tuple(checkpoint.token_tensors)
+    heads = names[1:]
     odd = [f"{n} is {shapes[n][1]}" for n in names if shapes[n][1] not in RAW]
     if odd:
         raise refused("the embeddings are no plain numbers", ", ".join(odd))

@@ -243,8 +243,8 @@ def extended_model(base: SentencePieceBackend, data: bytes, extension: Extension
     growing = Growing.of(base, extension.first_id)
     out = [data]
     for number in range(len(base.spec.pieces), extension.first_id):
-        token = base.added.get(number)
-        out.append(_piece(token.text, 0.0, CONTROL if token.special else UNUSED) if token else _piece(f"<unused_{number}>", 0.0, UNUSED))
+        added = base.added.get(number) or Added(text=f"<unused_{number}>", special=False)
+        out.append(_piece(added.text, 0.0, CONTROL if added.special else UNUSED))
     for token in extension.tokens:
         growing.add(token.text)
         assert growing.scores is not None
