@@ -270,8 +270,8 @@ def trains_new(checkpoint: Checkpoint, method: MethodConfig) -> bool:
     """Whether a method trains the rows of tokens that were added."""
     if method.kind == "full" or method.new_tokens != "none":
         return True
-    inputs = {n.split(".")[-2] for n in checkpoint.token_tensors if EMBEDDING.search(n)}
-    return method.kind == "lora" and bool(inputs & set(method.modules_to_save))
+    matrices = {n.split(".")[-2] for n in checkpoint.token_tensors}
+    return method.kind == "lora" and bool(matrices) and matrices <= set(method.modules_to_save)
 
 
 def check_new_tokens(method: MethodConfig, folder: Path) -> None:
