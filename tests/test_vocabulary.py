@@ -461,3 +461,23 @@ def test_texts_in_both_languages(gogpt: Callable[..., Ran], tiny: Path, corpus: 
     assert "new tokens, ids" in english.out
     assert "zh" in english.out
     assert "method.new_tokens: rows" in english.out
+
+
+@needs_shared
+@pytest.mark.parametrize(("name", "kind"), [("llama2-spm-32k", "sentencepiece"), ("chinese-alpaca2-spm-55k", "sentencepiece"),
+                                            ("mistral-v3-spm-32k", "sentencepiece"), ("qwen3-bpe-151k", "bpe"), ("deepseek-v3-bpe-128k", "bpe")])
+def test_real_bases_merge_as_before_and_then_on(tmp_path: Path, name: str, kind: str) -> None:
+    """Also one whose own pieces have equal scores, and ones whose special tokens lie beyond the vocabulary."""
+    from gogpt.tokenize.probes import PROBES
+
+    base = Tokenizer(SHARED / "tokenizers" / name)
+    new = trained(tmp_path / "new", kind, 420 if kind == "bpe" else 330, split_digits=False)
+    pair = Pair(exact(base), base.size, exact(new), tmp_path)
+    pieces = {t.id: t.pieces for t in pair.extension.tokens}
+    assert pair.extension.first_id == base.size
+    for text in (*CHINESE, *PROBES):
+        after = pair.made.stretch(text).ids
+        assert [i for n in after for i in pieces.get(n, (n,))] == pair.base.stretch(text).ids
+    for number, added in base.backend.added.items():
+        assert pair.made.added[number].text == added.text
+        assert pair.made.added[number].special == added.special
