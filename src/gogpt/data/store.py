@@ -294,7 +294,7 @@ def read_block(path: Path) -> Block:
         buffer = column.buffers()[1]
         return np.frombuffer(buffer, dtype=kind, count=len(column), offset=column.offset * kind.itemsize) if len(column) else np.zeros(0, dtype=kind)
 
-    values = {}
+    values: dict[str, Any] = {}
     for name, ends in _LISTS.items():
         column = batch.column(name)
         values[ends] = plain(column.offsets).astype(np.int64)
