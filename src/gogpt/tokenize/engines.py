@@ -20,7 +20,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -182,6 +182,7 @@ class Fastokens:
             if isinstance(ends, bytes) else np.asarray(ends, dtype=np.int64)
 
 
+@lru_cache
 def version_of(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
