@@ -16,7 +16,7 @@ from gogpt.errors import GogptError
 from gogpt.extension import Extension, read_extension
 from gogpt.facts import DataFacts, Facts, ModelFacts
 from gogpt.findings import Verdict, judge
-from gogpt.modelfiles import Checkpoint, check_new_tokens, find_model, model_facts
+from gogpt.modelfiles import Checkpoint, check_new_tokens, find_model, find_tokenizer, model_facts
 from gogpt.packing import batch_rows
 from gogpt.plan import RunPlan, document_rows, make_plan
 from gogpt.show import pick_samples
@@ -65,7 +65,7 @@ def sets_folder(config: RunConfig) -> Path:
 def prepare_recipe(config: RunConfig, *, progress: Callable[[int], None] | None = None, keep: bool) -> tuple[Prepared, Tokenizer, Template]:
     """The sets of a recipe, and what encoded them. ``keep``: the set is written to its folder; without it only one that lies
     there already is used."""
-    tokenizer = Tokenizer(find_model(config.model, tokenizer_will_do=True))
+    tokenizer = Tokenizer(find_tokenizer(config.model))
     template = pick_template(NO_TEMPLATE if config.stage == "pretrain" else config.data.template, tokenizer)
     if config.stage == "pretrain" and tokenizer.eos_id is None:
         raise GogptError("TOK425", "the tokenizer has no EOS to part documents with", where=tokenizer.path, got=f"eos_token: {tokenizer.eos_token!r}",

@@ -111,7 +111,9 @@ def command(
         early = " (stopped early)" if outcome.stopped_early else ""
         console.print(say(
             spoken, "done      {steps} steps" + early + "\nmodel     {folder}/final\nreport    {folder}/report.html\n"
-            "talk      gogpt chat {folder}", steps=outcome.steps, folder=folder), markup=False)
+            "talk      gogpt chat {folder}" if config.stage == "sft" else
+            "done      {steps} steps" + early + "\nmodel     {folder}/final\nreport    {folder}/report.html\n"
+            'go on     gogpt generate {folder} --template none "Once upon a time"', steps=outcome.steps, folder=folder), markup=False)
     return 0
 
 
