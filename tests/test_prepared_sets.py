@@ -28,7 +28,7 @@ from gogpt.tokenize import Tokenizer
 from gogpt.tokenize import engines as engines_module
 from templates_cases import PIECES
 
-WORDS = "the cat sat on a mat and then it ran far away to see what was there before night came down".split()
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "then", "it", "ran", "far", "away", "to", "see", "what", "was", "there", "before", "night", "came", "down"]
 
 
 def chats(count: int, seed: int = 0) -> list[dict[str, Any]]:
