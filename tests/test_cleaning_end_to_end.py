@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from conftest import write_jsonl
+from gogpt.checks.data.cleaning_reported import SETTINGS
 from gogpt.data import stretches
+from gogpt.data.clean import REASONS
 from gogpt.data.prepare import _load
 from gogpt.facts import NUM_FIRST
 from gogpt.tokenize import Tokenizer
@@ -137,6 +139,12 @@ FAULTS = {
     "not_english": Fault("language", pair("北京有什么好吃的东西吗？", "北京的烤鸭很有名，面食也很多。"),
                          pair("What do people eat in Beijing?", "Many people like roast duck, and there are noodles of all kinds."), clean={"languages": ["en"]}),
 }
+
+
+def test_every_reason_has_a_fault() -> None:
+    assert {fault.reason for fault in FAULTS.values()} == set(REASONS)
+    reported = {fault.reason: f"{fault.key}: drop" for fault in FAULTS.values() if fault.key}
+    assert {**reported, "duplicate": "duplicates: exact"} == SETTINGS
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -404,6 +412,18 @@ def test_languages_are_mixed_by_tokens(gogpt: Any, recipe: Any, two: tuple[str, 
     rows = table_is_true(prepared(gogpt, path))
     longest = max(e.input_ids.size for e in prepared(gogpt, path).sets().train)
     assert abs(rows["en"]["tokens"] - 3 * rows["zh"]["tokens"]) <= 4 * longest
+
+
+def test_the_table_names_each_source(gogpt: Any, recipe: Any, two: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By as much of its path as tells it from the others."""
+    path = recipe(data={"train": [*two], "eval": 0, "max_length": 512})
+    shown = gogpt("prepare", path, "--dry-run").out
+    assert [line.split()[0] for line in shown.splitlines() if ".jsonl " in line] == ["en.jsonl", "zh.jsonl"]
+    twice = gogpt("prepare", path, "--dry-run", f"data.train=[{two[0]}, {two[0]}]", "data.clean.duplicates=keep").out
+    assert [line.split()[0] for line in twice.splitlines() if ".jsonl " in line] == ["en.jsonl", "en.jsonl"]
+    monkeypatch.chdir(tmp_path)
+    alone = gogpt("prepare", path, "--dry-run", f"data.train={two[0]}", "data.mix.languages={en: 1}").out
+    assert [line.split()[0] for line in alone.splitlines() if "jsonl" in line] == ["en.jsonl"]
 
 
 def test_temperature_mixes_sources(gogpt: Any, recipe: Any, two: tuple[str, str]) -> None:
