@@ -11,8 +11,8 @@ from gogpt.facts import Facts, Tally
 from gogpt.findings import Check, Finding, Page, Severity, Stage, Text
 
 MESSAGE = Text(
-    en="cleaning found and kept, of {conversations} conversations: {reasons}",
-    zh="清洗发现但保留了（共 {conversations} 条对话）：{reasons}",
+    en="cleaning was told to keep what it found in {conversations} conversations: {reasons}",
+    zh="在 {conversations} 条对话中，清洗按设置保留了发现的内容：{reasons}",
 )
 FIX = Text(
     en="see the row with gogpt show {first}; data.clean: {{{settings}}} drops them, and keep in that place asks for no report",
@@ -68,16 +68,16 @@ CHECK = Check(
     needs=("data",),
     run=run,
     page=Page(
-        title=Text(en="cleaning found something and kept it", zh="清洗发现了问题但保留了数据"),
+        title=Text(en="cleaning found something and was told to keep it", zh="清洗发现了问题，但按设置保留"),
         what=Text(
             en="What data.clean was told to report: answers that say they are another assistant, refusals, blank turns, turns said twice. "
             "And exact duplicates, which are counted in every run unless data.clean.duplicates is keep: told from 2 of them and 1 % of all "
             "conversations on. Fewer are told beside another finding only, since a repeat among hundreds weighs nothing and a warning that "
             "every data set gives is read by nobody; their number is always in gogpt prepare and in facts.json. What was dropped is told "
-            "by DAT311, and copies that a weight or a count makes are no duplicates.",
+            "by DAT311 (a row that was reported and is then too long stands in both), and copies that a weight or a count makes are no duplicates.",
             zh="data.clean 设为 report 时发现的内容：自称是其他助手的回答、拒答、空白轮次、重复的轮次；以及完全重复的对话（除非 data.clean.duplicates "
             "为 keep，每次运行都会统计）：达到 2 条且占全部对话的 1% 才提示。更少时只随其他发现一并列出，因为几百条中的一条重复没有影响，"
-            "而人人都会得到的警告没有人看；其数量始终在 gogpt prepare 和 facts.json 中。被丢弃的由 DAT311 说明；由 weight 或 count 产生的副本不算重复。",
+            "而人人都会得到的警告没有人看；其数量始终在 gogpt prepare 和 facts.json 中。被丢弃的由 DAT311 说明（先被报告、后因过长而丢弃的行两处都有）；由 weight 或 count 产生的副本不算重复。",
         ),
         why=Text(
             en="A model answers with the name that stands in its data: sets made with ChatGPT or MOSS name them, and a few such rows are enough. "
@@ -91,7 +91,7 @@ CHECK = Check(
             zh="先查看这些行（gogpt show FILE:ROW）。然后丢弃（identities、refusals、empty_turns、repeated_turns: drop；duplicates: exact，near 还包括相近的），"
             "或写入自己的名字（identities: rewrite，并给出 identity 和 maker）。应当保留的，设为 keep。",
         ),
-        example="""warning DAT312 data/a.jsonl:97: cleaning found and kept, of 2000 conversations: duplicate 40 (first data/a.jsonl:97), refusal 12 (first data/a.jsonl:31), other_identity 3 (first data/a.jsonl:118)
+        example="""warning DAT312 data/a.jsonl:97: cleaning was told to keep what it found in 2000 conversations: duplicate 40 (first data/a.jsonl:97), refusal 12 (first data/a.jsonl:31), other_identity 3 (first data/a.jsonl:118)
   fix: see the row with gogpt show data/a.jsonl:97; data.clean: {duplicates: exact, refusals: drop, identities: drop} drops them, and keep in that place asks for no report
 
 data:
