@@ -403,13 +403,15 @@ def test_readme_recipe_is_a_recipe() -> None:
     from gogpt.config import load_recipe, parse_recipe
     from gogpt.data.clean import Cleaner
     from gogpt.data.mix import check_mix
+    from gogpt.preflight import refuse_misplaced
 
     for name in READMES:
-        text, cleaning = (content for kind, content in blocks(read(name)) if kind == "yaml")
+        text, cleaning, documents = (content for kind, content in blocks(read(name)) if kind == "yaml")
         assert parse_recipe(text, name=name, base=ROOT / "examples") == load_recipe(str(ROOT / "examples" / "identity.yaml"))
         parsed = parse_recipe(f"model: m\noutput: run\n{cleaning}", name=name, base=ROOT / "examples").data
         Cleaner(parsed.clean)
         check_mix(parsed.mix, parsed.train)
+        refuse_misplaced(parse_recipe(documents, name=name, base=ROOT / "examples"))
 
 
 def test_readme_schemas_and_templates_are_all() -> None:
