@@ -223,8 +223,8 @@ def test_the_same_scheduler_where_nothing_is_to_decay(gogpt: Any, recipe: Any, m
 # -- RUN603: the loss is exactly 0 -----------------------------------------------------------------
 
 
-def masks_everything(examples: Any, pad_id: int) -> Any:
-    batch = batch_rows(examples, pad_id)
+def masks_everything(examples: Any, pad_id: int, **more: Any) -> Any:
+    batch = batch_rows(examples, pad_id, **more)
     batch.labels[:] = IGNORE_INDEX
     return batch
 
@@ -261,9 +261,9 @@ def test_a_loss_that_is_lost_on_its_way(gogpt: Any, recipe: Any, monkeypatch: py
 def test_the_first_such_step_stops_a_run_that_went_well_before(gogpt: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
-    def later(examples: Any, pad_id: int) -> Any:
+    def later(examples: Any, pad_id: int, **more: Any) -> Any:
         calls.append(len(calls))
-        return (masks_everything if len(calls) > 4 else batch_rows)(examples, pad_id)
+        return (masks_everything if len(calls) > 4 else batch_rows)(examples, pad_id, **more)
 
     monkeypatch.setattr("gogpt.trainer.batch_rows", later)
     finding, metrics = stopped(gogpt, recipe(train=STEPS), "RUN603")

@@ -157,9 +157,9 @@ def test_answers_marked_as_not_trained(gogpt: Any, recipe: Any) -> None:
 # -- TOK404: padding masks the stop token ----------------------------------------------------------
 
 
-def masks_every_pad_id(examples: Any, pad_id: int) -> Any:
+def masks_every_pad_id(examples: Any, pad_id: int, **more: Any) -> Any:
     """The collator of huggingface/trl#1623: a label is padding if its id is the pad token's, wherever it stands."""
-    batch = batch_rows(examples, pad_id)
+    batch = batch_rows(examples, pad_id, **more)
     batch.labels[batch.input_ids == pad_id] = IGNORE_INDEX
     return batch
 
