@@ -255,7 +255,7 @@ NOTES = {
 
 REFUSED: dict[str, tuple[str, tuple[Any, ...]]] = {
     "method.kind": ("qlora", ("qlora",)), "parallel.engine": ("fsdp, deepspeed", ("fsdp", "deepspeed")),
-    "parallel.processes": ("more than 1", (2,)), "data.streaming": ("true", ("true",)),
+    "parallel.processes": ("more than 1", (2,)),
     "method.new_tokens": ("rows, all", ("rows", "all")), "parallel.zero": ("any value", (0, 1, 2, 3)), "parallel.config": ("any value", ("ds.json",)),
 }
 """What this version refuses by name (CFG230), in words and as values that the tests show to the preflight."""
