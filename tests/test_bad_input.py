@@ -762,7 +762,7 @@ def test_show(refused: Refused, tmp_path: Path, recipe: Callable[..., Path]) -> 
     refused("show", *form, path.with_name("recipee.yaml"), code="CFG200", said=["did you mean"])
 
 
-@pytest.mark.parametrize(("code", "near"), [("TOK430", "TOK403"), ("tok43", "TOK403"), ("nonsense", "docs/checks"), ("DAT999", "")])
+@pytest.mark.parametrize(("code", "near"), [("TOK340", "TOK403"), ("tok03", "TOK403"), ("nonsense", "docs/checks"), ("DAT999", "")])
 def test_explain(code: str, near: str, refused: Refused) -> None:
     refused("explain", code, "--format", "json", code="CFG205", said=[f"there is no code {code.upper()!r}", near], place=False)
 

@@ -205,7 +205,7 @@ def test_every_raised_code_has_a_page() -> None:
 
 @pytest.mark.parametrize(
     ("code", "near"),
-    [("TOK430", "TOK403"), ("T0K403", "TOK403"), ("tok403", "TOK403"), ("no_trained_tokens", "TOK403"), ("CFG222", "CFG2"), ("GIBBERISH", "docs/checks")],
+    [("TOK340", "TOK403"), ("T0K403", "TOK403"), ("tok403", "TOK403"), ("no_trained_tokens", "TOK403"), ("CFG222", "CFG2"), ("GIBBERISH", "docs/checks")],
 )
 def test_unknown_code(code: str, near: str) -> None:
     with pytest.raises(GogptError) as caught:

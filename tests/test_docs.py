@@ -135,6 +135,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> dict[str, 
     out: dict[str, Any] = {"folder": folder / "run"}
     out["plan"] = ask("plan", recipe, "--no-probe", "-q")
     out["check"] = ask("check", recipe, "-q")
+    out["prepared"] = ask("prepare", recipe, "-q", "--dry-run")
     out["show"] = ask("show", recipe)
     out["converted"] = ask("data", "convert", folder / "data.jsonl", "-o", folder / "out.jsonl")
     out["rendered"] = ask("template", "render", "chatml", write_one(folder))
@@ -161,6 +162,11 @@ def test_plan_document(finished: dict[str, Any]) -> None:
     assert set(on_disk) == documented("plan") | {"fingerprint"}
     memory = finished["plan"]["memory"]
     assert memory.pop("total") == sum(memory.values())
+
+
+def test_prepared_document(finished: dict[str, Any]) -> None:
+    assert set(finished["prepared"]) == documented("prepared")
+    assert set(finished["prepared"]["mix"][0]) == {"kind", "name", "found", "used", "share", "tokens", "trained", "repeats"}
 
 
 def test_merge_document(finished: dict[str, Any]) -> None:

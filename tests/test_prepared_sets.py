@@ -396,9 +396,10 @@ def test_a_library_is_used_only_where_it_is_proven(name: str, tiny: Path, tmp_pa
     assert engines_module.pick_engine(tokenizer, 1 << 30)[0] != name
 
 
-def test_uncommon_characters_go_to_the_other_engine(tiny: Path) -> None:
+def test_uncommon_characters_go_to_the_other_engine(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = Tokenizer(tiny)
     seen: list[str] = []
+    monkeypatch.setattr(engines_module, "WORTH_LOADING", 0)
 
     class Other(engines_module.Reference):
         def encode(self, texts: Any) -> engines_module.Flat:

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 
 from gogpt.config import MethodConfig
 from gogpt.errors import GogptError
-from gogpt.modelfiles import Checkpoint, is_last_layers, weights_fingerprint
+from gogpt.extension import read_extension
+from gogpt.modelfiles import EMBEDDING, HEAD, Checkpoint, is_last_layers, weights_fingerprint
 
 BASE_NOTE = "gogpt_base.json"
 """Beside an adapter: the base that it was trained on."""
@@ -34,12 +35,13 @@ def add_method(model: PreTrainedModel, method: MethodConfig, folder: Path) -> An
         names = [n for n, _ in model.named_parameters()]
         last = max((int(m.group(1)) for n in names if (m := checkpoint.layer_pattern.search(n))), default=-1)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad = is_last_layers(name, checkpoint, last - method.trainable_layers + 1)
+            tokens = method.new_tokens == "all" and bool(EMBEDDING.search(name) or HEAD.search(name))
+            parameter.requires_grad = tokens or is_last_layers(name, checkpoint, last - method.trainable_layers + 1)
         return model
     targets: str | list[str] = method.targets if isinstance(method.targets, str) else list(method.targets)
     config = LoraConfig(
         task_type="CAUSAL_LM", r=method.rank, lora_alpha=method.alpha, lora_dropout=method.dropout,  # type: ignore[arg-type]
-        target_modules=targets, modules_to_save=list(method.modules_to_save) or None, bias="none",
+        target_modules=targets, bias="none", **_token_settings(model, method, folder),
     )
     try:
         adapted = get_peft_model(model, config)
@@ -51,6 +53,20 @@ def add_method(model: PreTrainedModel, method: MethodConfig, folder: Path) -> An
             # Adapters in half precision lose small updates; they are small, so float32 costs nothing.
             parameter.data = parameter.data.float()
     return adapted
+
+
+def _token_settings(model: PreTrainedModel, method: MethodConfig, folder: Path) -> dict[str, Any]:
+    """LoraConfig's settings for ``modules_to_save`` and ``new_tokens``. A tied head follows the input embedding: PEFT wraps
+    both with one set of rows, or with one copy of the matrix."""
+    saved = list(method.modules_to_save)
+    source, head = model.get_input_embeddings(), model.get_output_embeddings()
+    tied = head is not None and head.weight is source.weight
+    modules = [name.rsplit(".", 1)[-1] for name, module in model.named_modules() if module is source or (module is head and not tied)]
+    note = read_extension(folder) if method.new_tokens == "rows" else None
+    rows = {} if note is None else {"trainable_token_indices": dict.fromkeys(modules, note.ids)}
+    if method.new_tokens == "all":
+        saved = list(dict.fromkeys([*saved, *modules]))
+    return {"modules_to_save": saved or None, "ensure_weight_tying": tied and method.new_tokens == "all", **rows}
 
 
 def is_adapter(folder: Path) -> bool:

@@ -116,7 +116,7 @@ class MixConfig(_Part):
 class DataConfig(_Part):
     train: Annotated[Sources, Field(min_length=1)]
     eval: Annotated[float, Field(ge=0, lt=1)] | Sources = Field(0.0, description="a fraction of the training rows held out, or sources")
-    template: str = Field("auto", description="auto (the tokenizer's own), a template by name, or a .jinja file")
+    template: str = Field("auto", description="auto (the tokenizer's own), a template by name, a .jinja file, or none (documents of text)")
     max_length: int = Field(2048, ge=2, lt=2**31, description="tokens of an example, and of a packed row")
     overlong: Literal["drop", "truncate", "split", "error"] = "drop"
     train_on: Literal["assistant", "last", "all"] = "assistant"

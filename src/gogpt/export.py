@@ -16,6 +16,7 @@ from gogpt.adapters import is_adapter, load_adapter
 from gogpt.checks import CHECKS
 from gogpt.config import ModelConfig
 from gogpt.errors import GogptError
+from gogpt.extension import read_extension, write_extension
 from gogpt.facts import ExportFacts, Facts
 from gogpt.findings import Stage, Verdict, judge
 from gogpt.generate import base_of, resolve_served
@@ -25,6 +26,7 @@ from gogpt.templates import pick_template
 from gogpt.tokenize import Tokenizer
 
 NUM_PROBE_TOKENS = 256
+NUM_PROBE_ADDED = 64
 
 TOLERANCE = {"float32": 2e-5, "bfloat16": 3e-2, "float16": 4e-3}
 """Of the largest logit: rounding of one matrix product more, in the dtype saved."""
@@ -39,8 +41,9 @@ class Merge:
     verdict: Verdict
 
 
-def probe_ids(run: Path, tokenizer: Tokenizer) -> torch.Tensor:
-    """Ids ``[1, T]`` to compare logits on: the run's own samples, else a fixed pseudo-random sequence."""
+def probe_ids(run: Path, tokenizer: Tokenizer, added: Sequence[int] = ()) -> torch.Tensor:
+    """Ids ``[1, T]`` to compare logits on: the run's own samples, else a fixed pseudo-random sequence; and before them some
+    of ``added``, the tokens of an extended tokenizer."""
     ids: list[int] = []
     samples = RunFolder(run).samples
     if samples.is_file():
@@ -49,7 +52,7 @@ def probe_ids(run: Path, tokenizer: Tokenizer) -> torch.Tensor:
                 ids += [int(i) for i in json.loads(line)["input_ids"] if 0 <= int(i) < tokenizer.size]
     if not ids:
         ids = np.random.default_rng(0).integers(0, tokenizer.size, NUM_PROBE_TOKENS).tolist()
-    return torch.tensor([ids[:NUM_PROBE_TOKENS]])
+    return torch.tensor([[*added[:: max(1, len(added) // NUM_PROBE_ADDED)][:NUM_PROBE_ADDED], *ids][:NUM_PROBE_TOKENS]])
 
 
 def logits_of(model: Any, ids: torch.Tensor) -> torch.Tensor:
@@ -76,7 +79,8 @@ def merge(
     tokenizer = Tokenizer(adapter)
     stage("loading base and adapter")
     model: Any = load_base(ModelConfig(path=str(base_folder)), base_folder, dtype)
-    ids = probe_ids(Path(run), tokenizer)
+    note = read_extension(adapter)
+    ids = probe_ids(Path(run), tokenizer, [] if note is None else note.ids)
     plain = logits_of(model, ids)
     adapted_model = load_adapter(model, adapter, base_folder)
     adapted = logits_of(adapted_model, ids)
@@ -101,6 +105,8 @@ def merge(
             texts = [tokenizer.decode(ids[0].tolist())]
             save_tokenizer(tokenizer, template, partial, texts)
             save_generation_config(tokenizer.generation_config, template, tokenizer, partial)
+            if note is not None:
+                write_extension(note, partial)
             stage("proving what was saved")
             del merged_model, adapted_model, model
             again = logits_of(load_base(ModelConfig(path=str(partial)), partial, dtype), ids)

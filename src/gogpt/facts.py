@@ -171,6 +171,12 @@ class ModelFacts:
     """names (last part) of all modules with weights"""
     learned_positions: bool = False
     """positions are rows of a table, so that there is none beyond max_position_embeddings"""
+    added_tokens: int = 0
+    """tokens that were added to the base's tokenizer (gogpt_extension.json)"""
+    added_trained: bool = False
+    """their rows train under this recipe's method, or have been trained by an earlier run"""
+    added_seen: int = 0
+    """how often they occur in the training examples"""
     packing_unsafe: str | None = None
     """why documents packed into a row could see each other in this architecture, or None"""
 

@@ -125,7 +125,12 @@ def save_tokenizer(tokenizer: Tokenizer, template: Template, out: Path, probe_te
     """
     if chat := served_template(template, tokenizer):  # documents alone have none
         (out / "chat_template.jinja").write_text(chat, encoding="utf-8")
-    special = [f"{text}a {text}" for text in (*tokenizer.special_names.values(), *template.stop, *tokenizer.stop_texts) if text]
+    return save_form(tokenizer, out, [*(f"{text}a {text}" for text in template.stop if text), *probe_texts])
+
+
+def save_form(tokenizer: Tokenizer, out: Path, probe_texts: Sequence[str]) -> SavedAs:
+    """The tokenizer alone: the first form in which transformers gives its ids. Raises GogptError TOK424."""
+    special = [f"{text}a {text}" for text in (*tokenizer.special_names.values(), *tokenizer.stop_texts) if text]
     texts = list(dict.fromkeys([*PROBES, *special, *(t for t in probe_texts if t)]))
     kept: ServedForm | None = None
     written: ServedForm | None = None

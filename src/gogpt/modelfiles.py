@@ -16,6 +16,8 @@ from typing import Any
 
 from gogpt.config import MethodConfig, ModelConfig, RunConfig
 from gogpt.errors import GogptError
+from gogpt.extension import NOTE as EXTENSION_NOTE
+from gogpt.extension import read_extension
 from gogpt.facts import ModelFacts
 from gogpt.tokenize import Tokenizer
 
@@ -23,6 +25,12 @@ SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "tokenizer*"]
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
 WEIGHTS = ("*.safetensors", "*.bin")
+
+EMBEDDING = re.compile(r"(?:embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$")
+"""The input embedding, by the names that architectures give it."""
+
+HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output_projection|output)\.(weight|bias)$")
+"""The output head. Only where it has a row for each row of the embedding."""
 
 ALIBI = ("bloom", "mpt")
 """These derive positions from a two-dimensional mask; packed documents would be counted as one."""
@@ -39,14 +47,17 @@ def find_tokenizer(path: str) -> Path:
     return find_model(ModelConfig(path=path))
 
 
-def find_model(model: ModelConfig, *, weights: bool = False) -> Path:
-    """The folder of a model: local, or from the hub (its small files, or with its weights).
+def find_model(model: ModelConfig, *, weights: bool = False, tokenizer_will_do: bool = False) -> Path:
+    """The folder of a model: local, or from the hub (its small files, or with its weights). ``tokenizer_will_do``: a local
+    folder may hold a tokenizer alone.
 
     Raises GogptError MOD500.
     """
     if not model.path.strip():
         raise GogptError("MOD500", "the path of the model is empty", got=repr(model.path), fix="name a model folder or a hub id")
     try:
+        if tokenizer_will_do and (Path(model.path) / "tokenizer_config.json").is_file():
+            return Path(model.path)
         return _find_model(model, weights=weights)
     except OSError as problem:  # a name that is too long, a folder that may not be read
         raise GogptError("MOD500", f"the model cannot be looked for: {problem.strerror}", where=model.path[:200], fix="check the path") from problem
@@ -146,6 +157,13 @@ class Checkpoint:
         return out
 
     @cached_property
+    def token_tensors(self) -> dict[str, tuple[int, ...]]:
+        """Tensors with a row for each token: the input embedding first, then an output head that is not tied to it."""
+        inputs = {n: shape for n, (shape, _) in self.tensors.items() if EMBEDDING.search(n)}
+        rows = {shape[0] for shape in inputs.values()}
+        return {**inputs, **{n: shape for n, (shape, _) in sorted(self.tensors.items()) if HEAD.search(n) and shape[0] in rows}}
+
+    @cached_property
     def layer_pattern(self) -> re.Pattern[str]:
         return re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
 
@@ -215,6 +233,16 @@ def match_targets(targets: str | tuple[str, ...], modules: Mapping[str, Any]) ->
     return {t: [m for m in modules if m == t or m.endswith("." + t)] for t in targets}
 
 
+def count_new(checkpoint: Checkpoint, method: MethodConfig) -> int:
+    """Parameters that ``method.new_tokens`` adds to those of lora or freeze."""
+    shapes = checkpoint.token_tensors
+    named = [n for n in shapes if set(n.split(".")) & set(method.modules_to_save)] if method.kind == "lora" else []
+    if method.new_tokens == "all":
+        return sum(math.prod(shape) for name, shape in shapes.items() if name not in named)
+    note = read_extension(checkpoint.folder) if method.new_tokens == "rows" else None
+    return 0 if note is None else sum(note.num_new_tokens * math.prod(shape[1:]) for shape in shapes.values())
+
+
 def count_trainable(checkpoint: Checkpoint, method: MethodConfig) -> int:
     """Trainable parameters under a method, from shapes alone."""
     tensors = checkpoint.tensors
@@ -223,12 +251,13 @@ def count_trainable(checkpoint: Checkpoint, method: MethodConfig) -> int:
     if method.kind == "freeze":
         last = max((int(m.group(1)) for n in tensors if (m := checkpoint.layer_pattern.search(n))), default=-1)
         first = last - method.trainable_layers + 1
-        return sum(math.prod(shape) for name, (shape, _) in tensors.items() if is_last_layers(name, checkpoint, first))
+        last_layers = sum(math.prod(shape) for name, (shape, _) in tensors.items() if is_last_layers(name, checkpoint, first))
+        return last_layers + count_new(checkpoint, method)
     modules = checkpoint.linear_modules()
     named = {m for found in match_targets(method.targets, modules).values() for m in found}
     saved = sum(math.prod(shape) for name, (shape, _) in tensors.items()
                 if any(part in name.split(".") for part in method.modules_to_save))
-    return sum(method.rank * (modules[m][0] + modules[m][1]) for m in named) + saved
+    return sum(method.rank * (modules[m][0] + modules[m][1]) for m in named) + saved + count_new(checkpoint, method)
 
 
 def is_last_layers(name: str, checkpoint: Checkpoint, first: int) -> bool:
@@ -238,6 +267,41 @@ def is_last_layers(name: str, checkpoint: Checkpoint, first: int) -> bool:
         return int(match.group(1)) >= first
     parts = name.split(".")
     return any(p in ("norm", "ln_f", "final_layernorm", "final_layer_norm") for p in parts)
+
+
+def trains_new(checkpoint: Checkpoint, method: MethodConfig) -> bool:
+    """Whether a method trains the rows of tokens that were added."""
+    if method.kind == "full" or method.new_tokens != "none":
+        return True
+    matrices = {n.split(".")[-2] for n in checkpoint.token_tensors}
+    return method.kind == "lora" and bool(matrices) and matrices <= set(method.modules_to_save)
+
+
+def check_new_tokens(method: MethodConfig, folder: Path) -> None:
+    """Raises GogptError CFG232 where ``method.new_tokens`` cannot be done with this model."""
+    if method.new_tokens == "none" or method.kind == "full":
+        return
+    checkpoint = Checkpoint(folder)
+
+    def refused(message: str, *, got: str, fix: str) -> GogptError:
+        return GogptError("CFG232", f"method.new_tokens: {method.new_tokens} cannot be done: {message}", where=str(folder), got=got, fix=fix)
+
+    if not checkpoint.token_tensors:
+        raise refused("the embedding of this model cannot be told", got="no tensor with a usual name in safetensors files",
+                      fix="name the modules yourself: method.modules_to_save")
+    if method.new_tokens == "all":
+        return
+    if read_extension(folder) is None:
+        raise refused("the model does not say which tokens were added", got=f"no {EXTENSION_NOTE} in the folder", fix="extend it with gogpt tokenizer extend, or "
+                      "take method.new_tokens: all (every row), or none")
+    if method.kind == "freeze":
+        raise refused("freeze trains whole matrices", got="method.kind: freeze", fix="method.kind: lora, or method.new_tokens: all")
+    twice = [n for n in checkpoint.token_tensors if set(n.split(".")) & set(method.modules_to_save)]
+    if twice:
+        raise refused("method.modules_to_save trains the whole matrix already", got=", ".join(twice), fix="take one of the two out")
+    if biases := [n for n in checkpoint.token_tensors if n.endswith(".bias")]:
+        # peft 0.21.2: TrainableTokensLayer computes F.linear without the bias, in silence.
+        raise refused("PEFT would leave the bias of the output head out", got=biases[0], fix="method.new_tokens: all")
 
 
 def packing_unsafe(checkpoint: Checkpoint, max_length: int) -> str | None:
@@ -267,8 +331,8 @@ def model_facts(config: RunConfig, folder: Path, tokenizer: Tokenizer) -> ModelF
         check_weights(folder)
     modules = checkpoint.linear_modules()
     matched = match_targets(config.method.targets, modules) if config.method.kind in ("lora", "qlora") else {}
-    embeddings = [shape[0] for name, (shape, _) in checkpoint.tensors.items()
-                  if re.search(r"(?:embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$", name)]
+    embeddings = [shape[0] for name, shape in checkpoint.token_tensors.items() if EMBEDDING.search(name)]
+    note = read_extension(folder)
     known = bool(checkpoint.tensors)
     names = {part for n in checkpoint.tensors for part in n.split(".")[:-1] if not part.isdigit()}
     if checkpoint.text_config.get("tie_word_embeddings"):
@@ -292,5 +356,7 @@ def model_facts(config: RunConfig, folder: Path, tokenizer: Tokenizer) -> ModelF
         linear_modules=tuple(sorted({m.rsplit(".", 1)[-1] for m in modules})),
         packing_unsafe=packing_unsafe(checkpoint, config.data.max_length),
         saved_modules=saved, modules=tuple(sorted(names)),
+        added_tokens=0 if note is None else note.num_new_tokens,
+        added_trained=note is not None and (note.trained or trains_new(checkpoint, config.method)),
         learned_positions=any(re.search(r"(?:^|\.)(?:wpe|embed_positions|position_embeddings)\.weight$", n) for n in checkpoint.tensors),
     )

@@ -7,6 +7,7 @@ what happens otherwise); position ids restart in each, and ``document_ids`` keep
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -66,7 +67,7 @@ def cut_documents(lengths: npt.NDArray[np.int64], capacity: int) -> tuple[npt.ND
     row = begin // capacity
     counts = np.bincount(row) if row.size else np.zeros(0, dtype=np.int64)
     at = np.concatenate([[0], np.cumsum(counts)])
-    bins = tuple(tuple(range(int(a), int(b))) for a, b in zip(at[:-1], at[1:], strict=True))
+    bins = tuple(tuple(range(int(a), int(b))) for a, b in itertools.pairwise(at))
     return document, np.stack([begin - first, end - first], axis=1), bins
 
 

@@ -14,9 +14,10 @@ from gogpt.data.prepare import Prepared, prepare
 from gogpt.data.stream import ExampleStream, judge_head
 from gogpt.doctor import collect_env
 from gogpt.errors import GogptError
-from gogpt.facts import DataFacts, Facts
+from gogpt.extension import Extension, read_extension
+from gogpt.facts import DataFacts, Facts, ModelFacts
 from gogpt.findings import Verdict, judge
-from gogpt.modelfiles import Checkpoint, find_model, model_facts
+from gogpt.modelfiles import Checkpoint, check_new_tokens, find_model, model_facts
 from gogpt.packing import batch_rows
 from gogpt.plan import RunPlan, document_rows, make_plan
 from gogpt.show import pick_samples
@@ -76,7 +77,7 @@ def prepare_recipe(config: RunConfig, *, progress: Callable[[int], None] | None 
 
 def encoders(config: RunConfig) -> tuple[Tokenizer, Template]:
     """What encodes the data of a recipe. Raises GogptError TOK42x."""
-    tokenizer = Tokenizer(find_model(config.model))
+    tokenizer = Tokenizer(find_model(config.model, tokenizer_will_do=True))
     template = pick_template(NO_TEMPLATE if config.stage == "pretrain" else config.data.template, tokenizer)
     if config.stage == "pretrain" and tokenizer.eos_id is None:
         raise GogptError("TOK425", "the tokenizer has no EOS to part documents with", where=tokenizer.path, got=f"eos_token: {tokenizer.eos_token!r}",
@@ -101,6 +102,7 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
     for code in config.checks.allow:
         page_of(code)  # a misspelt code would allow nothing, and say so only after hours
     folder = find_model(config.model)
+    check_new_tokens(config.method, folder)
     env = collect_env(Path(config.output))
     stream = None
     if config.data.streaming:
@@ -119,10 +121,19 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
         data = replace(data, tokens=plan.tokens, trained_tokens=plan.trained_tokens, longest=int(prepared.train.lengths.max(initial=0)))
     sample = stretches_of(tokenizer, (prepared.train[i].input_ids for i in pick_samples(prepared.train, prepared.sampled, NUM_COMPARED))) if tokenizer.other else []
     facts = Facts(env=env, plan=plan.facts(config), data=data, tokenizer=tokenizer_facts(tokenizer, sample),
-                  model=model_facts(config, folder, tokenizer))
+                  model=count_added(model_facts(config, folder, tokenizer), read_extension(folder), prepared))
     verdict = judge(PREFLIGHT, facts, allow=config.checks.allow)
     return Preflight(config=config, folder=folder, tokenizer=tokenizer, template=template,
                      prepared=replace(prepared, facts=data), plan=plan, facts=facts, verdict=verdict, stream=stream)
+
+
+def count_added(model: ModelFacts, note: Extension | None, prepared: Prepared) -> ModelFacts:
+    """How often the tokens that were added to the base's tokenizer occur in the data."""
+    if note is None:
+        return model
+    seen = sum(int(np.count_nonzero((block.input_ids >= note.first_new_id) & (block.input_ids < note.first_new_id + note.num_new_tokens)))
+               for block in prepared.train.blocks)
+    return replace(model, added_seen=seen)
 
 
 def count_collated(prepared: Prepared, plan: RunPlan, tokenizer: Tokenizer) -> DataFacts:
@@ -139,7 +150,8 @@ def count_collated(prepared: Prepared, plan: RunPlan, tokenizer: Tokenizer) -> D
 
 def refuse_misplaced(config: RunConfig) -> None:
     """A setting that says nothing in this stage is refused, not ignored."""
-    said = config.data.model_fields_set
+    # A default that is written out, as in the recipe of a run folder, asks for nothing.
+    said = {name for name, field in type(config.data).model_fields.items() if getattr(config.data, name) != field.default}
     if config.stage == "pretrain":
         wrong = [f"data.{key}" for key in ("train_on", "overlong") if key in said]
         wrong += ["data.template"] * (config.data.template not in ("auto", NO_TEMPLATE)) + ["data.packing: false"] * (not config.data.packing)
@@ -185,7 +197,6 @@ def refuse_unbuilt(config: RunConfig) -> None:
         f"parallel.processes: {config.parallel.processes}": config.parallel.processes != 1,
         "parallel.zero": config.parallel.zero is not None,
         "parallel.config": config.parallel.config is not None,
-        "method.new_tokens": config.method.new_tokens != "none",
     }
     asked = [name for name, yes in unbuilt.items() if yes]
     if asked:

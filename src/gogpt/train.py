@@ -24,10 +24,11 @@ from gogpt.config import RunConfig, parse_recipe
 from gogpt.data.ledger import Ledger
 from gogpt.data.stream import RowStream, read_mark
 from gogpt.errors import GogptError
+from gogpt.extension import read_extension, write_extension
 from gogpt.facts import StepStats, to_json
 from gogpt.findings import Finding, Verdict
 from gogpt.model import load_base, rehearse_saving, save_generation_config, save_tokenizer
-from gogpt.modelfiles import find_model, weights_fingerprint
+from gogpt.modelfiles import Checkpoint, find_model, trains_new, weights_fingerprint
 from gogpt.preflight import Preflight, preflight
 from gogpt.report import write_report
 from gogpt.runfolder import (
@@ -104,6 +105,8 @@ def train(config: RunConfig, observer: Observer, *, resume: bool = False, overwr
     observer.planned(before)
     if before.verdict.refusals:
         raise Refused(before.verdict)
+    if config.method.kind == "full" and config.method.new_tokens != "none":
+        observer.note(f"method full trains every row already: method.new_tokens: {config.method.new_tokens} changes nothing")
     start = _start_step(folder, before) if resume else 0
     with quiet_engines():
         args = training_arguments(config, before.plan, folder)
@@ -344,6 +347,9 @@ def save_final(model: Any, before: Preflight, weights: Path, folder: RunFolder) 
             write_json(out / BASE_NOTE, {"base": str(weights), "fingerprint": weights_fingerprint(weights)})
         save_tokenizer(before.tokenizer, before.template, out, probe_texts(before))
         save_generation_config(before.tokenizer.generation_config, before.template, before.tokenizer, out)
+        note = read_extension(weights)
+        if note is not None:
+            write_extension(note, out, trained=trains_new(Checkpoint(weights), before.config.method))
         (out / "README.md").unlink(missing_ok=True)
 
 

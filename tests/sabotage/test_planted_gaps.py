@@ -107,9 +107,9 @@ def test_fp16_that_skips_every_update(gogpt: Any, recipe: Any, monkeypatch: pyte
 
 def test_an_allowed_code_that_does_not_exist(gogpt: Any, recipe: Any) -> None:
     """A misspelt override refuses later, at best; one of a run's check only after hours."""
-    ran = gogpt("check", recipe(checks={"allow": ["TOK430"]}))
+    ran = gogpt("check", recipe(checks={"allow": ["TOK340"]}))
     assert ran.code == 2, ran
-    assert "TOK430" in refusal(ran.err, "CFG205")
+    assert "TOK340" in refusal(ran.err, "CFG205")
     assert gogpt("check", recipe(checks={"allow": ["TOK403"]})).code == 0
 
 

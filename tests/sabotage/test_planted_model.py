@@ -1,4 +1,4 @@
-"""Faults of the base model against the recipe: MOD501 to MOD505."""
+"""Faults of the base model against the recipe: MOD501 to MOD507."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from planted import caught, document, finished, planted, silent, warned
 
-from conftest import make_model
+from conftest import make_model, write_jsonl
 from gogpt.tokenize import Tokenizer
 
 
@@ -126,3 +126,23 @@ def test_an_empty_list_of_targets(gogpt: Any, recipe: Any) -> None:
     finding = caught(gogpt, recipe(method={"targets": []}), "MOD505")
     assert finding["evidence"]["targets"] == {}
     silent(gogpt, recipe(method={"kind": "freeze", "trainable_layers": 1}))
+
+
+@planted("MOD507")
+@pytest.mark.parametrize("method", [{"kind": "lora", "rank": 4}, {"kind": "freeze", "trainable_layers": 1}], ids=lambda m: m["kind"])
+def test_new_rows_that_are_not_trained(gogpt: Any, recipe: Any, tmp_path: Path, tiny: Path, method: dict[str, Any]) -> None:
+    """An extended model: its tokens are in the data, and the method leaves both matrices as they are."""
+    chats = [{"messages": [{"role": "user", "content": f"北京的天气 {i}"}, {"role": "assistant", "content": f"上海的大学，北京的首都 {i % 7}。"}]} for i in range(30)]
+    corpus = write_jsonl(tmp_path / "corpus.jsonl", chats)
+    model = tmp_path / "larger"
+    assert gogpt("tokenizer", "extend", tiny, "--corpus", corpus, "--size", 285, "-o", model, "-q").code == 0
+    made = recipe(chats, model=str(model), method=method, train={"max_steps": 2, "warmup": 0}, data={"eval": 0})
+    finding = caught(gogpt, made, "MOD507")
+    note = json.loads((model / "gogpt_extension.json").read_text(encoding="utf-8"))
+    assert finding["evidence"]["added_tokens"] == note["num_new_tokens"] > 5
+    assert finding["evidence"]["added_seen"] > 100
+    healthy = "method.new_tokens=rows" if method["kind"] == "lora" else "method.new_tokens=all"
+    silent(gogpt, made, healthy)
+    finished(gogpt, made, healthy)
+    # No token of theirs in the data: nothing is lost.
+    silent(gogpt, recipe(model=str(model), method=method, train={"max_steps": 2, "warmup": 0}, data={"eval": 0}))

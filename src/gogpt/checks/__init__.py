@@ -21,6 +21,7 @@ from gogpt.checks.export.stop_not_served import CHECK as EXP711
 from gogpt.checks.model.embedding_too_small import CHECK as MOD501
 from gogpt.checks.model.longer_than_context import CHECK as MOD504
 from gogpt.checks.model.lora_targets_missing import CHECK as MOD502
+from gogpt.checks.model.new_rows_untrained import CHECK as MOD507
 from gogpt.checks.model.nothing_trainable import CHECK as MOD505
 from gogpt.checks.model.packing_unsafe import CHECK as MOD503
 from gogpt.checks.pages import PAGES
@@ -46,7 +47,7 @@ CHECKS: tuple[Check, ...] = (
     CFG210, CFG211, CFG212, CFG213, CFG214,
     DAT310, DAT311,
     TOK401, TOK402, TOK403, TOK404, TOK405, TOK406, TOK407, TOK411,
-    MOD501, MOD502, MOD503, MOD504, MOD505,
+    MOD501, MOD502, MOD503, MOD504, MOD505, MOD507,
     RUN601, RUN602, RUN603, RUN604,
     EXP701, EXP702, EXP711, EXP712, EXP713,
 )

@@ -243,6 +243,28 @@ train:
   learning_rate: 1e-4
   trainer: {dataloader_pin_memory: false}""",
     ),
+    "CFG232": _page(
+        title=("method.new_tokens cannot be done with this model", "该模型无法使用 method.new_tokens"),
+        what=(
+            "Whether the rows that method.new_tokens names can be trained: rows needs to know which were added (gogpt_extension.json, written by gogpt tokenizer extend), a method that can train single rows, and an output head without a bias.",
+            "检查 method.new_tokens 所指的行能否训练：rows 需要知道新增了哪些行（gogpt tokenizer extend 写入的 gogpt_extension.json）、能训练单独行的方法，以及没有偏置的输出头。",
+        ),
+        why=(
+            "Guessing the new rows would train the wrong ones. PEFT trains single rows of an output head without adding its bias (0.21.2), so the model trained would not be the one that is served. Freeze marks whole matrices, and AdamW's decay would move every row of them.",
+            "猜测新增的行会训练到错误的行。PEFT 训练输出头的单独行时会丢掉偏置（0.21.2），训练的模型就不是之后提供服务的模型。freeze 只能标记整个矩阵，AdamW 的衰减会改动其中每一行。",
+        ),
+        fix=(
+            "Extend the model with gogpt tokenizer extend, use method.kind: lora, or train the whole matrices with method.new_tokens: all.",
+            "用 gogpt tokenizer extend 扩展模型，使用 method.kind: lora，或用 method.new_tokens: all 训练整个矩阵。",
+        ),
+        example="""CFG232 models/base: method.new_tokens: rows cannot be done: the model does not say which tokens were added
+  got:      no gogpt_extension.json in the folder
+  fix:      extend it with gogpt tokenizer extend, or take method.new_tokens: all (every row), or none
+
+method:
+  kind: lora
+  new_tokens: all""",
+    ),
     "CFG240": _page(
         title=("rewriting needs the new name", "改写需要新的名称"),
         what=(
@@ -356,6 +378,27 @@ data:
 
 data:
   mix: {languages: {zh: 1, en: 1}}""",
+    ),
+    "CFG250": _page(
+        title=("a setting that means nothing in this stage", "该阶段中没有意义的设置"),
+        what=(
+            "Whether every setting of the recipe has a meaning in its stage. stage: pretrain trains documents whole, in rows of max_length: "
+            "train_on, overlong, a template and packing: false say nothing there. Conversations (stage: sft) never attend to each other: "
+            "across_documents says nothing there.",
+            "检查配方中的每个设置在其阶段里是否有意义。stage: pretrain 把整篇文档训练在长度为 max_length 的行里，train_on、overlong、模板以及 "
+            "packing: false 在那里没有意义。对话（stage: sft）之间从不互相注意，across_documents 在那里没有意义。",
+        ),
+        why=(
+            "A setting that is ignored in silence is taken for one that works.",
+            "被悄悄忽略的设置，会被误以为生效了。",
+        ),
+        fix=("Take the setting out, or choose the other stage.", "去掉该设置，或改用另一个阶段。"),
+        example="""CFG250 recipe: data.train_on: has no meaning in stage pretrain
+  expected: documents end with EOS, are packed to full rows of max_length and trained whole
+  fix:      take it out, or choose the other stage
+
+stage: pretrain
+data: {train: books/, max_length: 2048}""",
     ),
     "CFG251": _page(
         title=("a stream cannot do this", "流式训练无法做到"),
@@ -756,6 +799,130 @@ data:
   got:      LlamaTokenizer: ' Hello': from token 1 on [29871, 15043] against [15043] (normalizer, pre_tokenizer)
   fix:      serve with the tokenizer's own library; gogpt chat does""",
     ),
+    "TOK425": _page(
+        title=("no EOS to part documents with", "没有用来分隔文档的 EOS"),
+        what=(
+            "Whether the tokenizer names an EOS token that is in its vocabulary. In stage pretrain it ends every document.",
+            "检查分词器是否指定了词表中存在的 EOS token。在 pretrain 阶段，它标记每篇文档的结束。",
+        ),
+        why=(
+            "Without it documents run into each other, and the model never learns that a text ends.",
+            "没有它，文档会连成一片，模型也学不会文本在何处结束。",
+        ),
+        fix=(
+            "Name the token that ends a text as eos_token in tokenizer_config.json.",
+            "在 tokenizer_config.json 中用 eos_token 指定结束文本的 token。",
+        ),
+        example="""TOK425 models/base: the tokenizer has no EOS to part documents with
+  got:      eos_token: None
+  expected: eos_token in tokenizer_config.json, a token of the vocabulary
+  fix:      name the token that ends a text there
+
+{"eos_token": "<|endoftext|>"}""",
+    ),
+    "TOK430": _page(
+        title=("the corpus holds no text", "语料中没有文本"),
+        what=(
+            "Whether the data for a vocabulary (CORPUS, --corpus) hold any document or message with text.",
+            "检查用于词表的数据（CORPUS、--corpus）是否含有带文本的文档或消息。",
+        ),
+        why=(
+            "A vocabulary trained on nothing is 256 bytes. The rows that were dropped, and why, are counted in the message.",
+            "在空语料上训练出的词表只有 256 个字节。报错中列出了被丢弃的行及原因。",
+        ),
+        fix=(
+            "See what is in the files with gogpt data inspect; name a --schema where it was not found.",
+            "用 gogpt data inspect 查看文件内容；若模式未识别，请用 --schema 指定。",
+        ),
+        example="""TOK430 prompts.jsonl: the corpus holds no text
+  got:      120 no_answer
+  fix:      give files with documents or conversations; gogpt data inspect shows what is in them
+
+gogpt data inspect prompts.jsonl""",
+    ),
+    "TOK431": _page(
+        title=("a vocabulary of this size cannot be trained", "无法训练该大小的词表"),
+        what=(
+            "Whether the corpus gives a vocabulary of --size tokens: at least the 256 bytes, the special tokens and (SentencePiece) the characters, at most as many tokens as the text has pairs to merge.",
+            "检查语料能否给出 --size 个 token：至少包括 256 个字节、特殊 token 以及（SentencePiece 的）字符，至多为文本中可合并的数量。",
+        ),
+        why=(
+            "A vocabulary larger than its text has tokens that were seen once or never; libraries stop with an internal error, or give fewer tokens and say nothing.",
+            "词表大于文本所能支持时，许多 token 只出现一次或从未出现；各库要么以内部错误中止，要么悄悄给出更少的 token。",
+        ),
+        fix=(
+            "Take the size that the message names, or give more text. With many rare characters, a lower --coverage writes them as bytes.",
+            "使用报错给出的大小，或提供更多文本。罕见字符很多时，降低 --coverage 可将其写为字节。",
+        ),
+        example="""TOK431: the corpus does not give so many tokens
+  got:      --size 32000
+  expected: at most 7412 from this corpus
+  fix:      --size 7412, or more text
+
+gogpt tokenizer train corpus/ -o zh-8k --size 7400""",
+    ),
+    "TOK432": _page(
+        title=("the vocabularies cannot be merged", "两个词表无法合并"),
+        what=(
+            "Whether base and new vocabulary are of one kind: SentencePiece BPE with SentencePiece BPE, or byte-level BPE with byte-level BPE. Unigram, WordPiece and files of ranks (Tekken, tiktoken) cannot be extended.",
+            "检查基座与新词表是否同类：SentencePiece BPE 对 SentencePiece BPE，或字节级 BPE 对字节级 BPE。Unigram、WordPiece 和排名文件（Tekken、tiktoken）不能扩展。",
+        ),
+        why=(
+            "The kinds spell their tokens differently: a byte-level token put into a SentencePiece model is never found in any text, and its row is dead. In Unigram every new piece changes how all text is cut.",
+            "各类词表的 token 写法不同：放入 SentencePiece 模型的字节级 token 在任何文本中都不会出现，其行永远无用。在 Unigram 中，每个新片段都会改变所有文本的切分。",
+        ),
+        fix=(
+            "Train the new vocabulary with the base's kind (the message names it), or leave --with out and give a --corpus: the kind is then the base's.",
+            "按基座的种类训练新词表（报错中已给出），或去掉 --with 而给出 --corpus，此时种类与基座相同。",
+        ),
+        example="""TOK432 zh-8k/tokenizer.json: the new vocabulary is of another kind than the base
+  got:      byte-level BPE
+  expected: SentencePiece BPE
+  fix:      gogpt tokenizer train CORPUS -o NEW --kind sentencepiece
+
+gogpt tokenizer extend models/llama --with zh-spm-8k -o models/llama-zh""",
+    ),
+    "TOK433": _page(
+        title=("the new vocabulary adds nothing", "新词表没有新增内容"),
+        what=(
+            "Whether the new vocabulary has a token that the base has not, and that the base's own merges let come about.",
+            "检查新词表是否含有基座没有、且基座自身的合并允许出现的 token。",
+        ),
+        why=(
+            "The model would be written again, larger by nothing, and a run on it would train no row.",
+            "否则只是把模型原样再写一遍，之后的训练也没有新行可训练。",
+        ),
+        fix=(
+            "Train the vocabulary on text in the language that the base cuts into many pieces; the table that gogpt tokenizer train prints shows characters per token.",
+            "用基座切得很碎的语言的文本训练词表；gogpt tokenizer train 打印的表格给出每个 token 的字符数。",
+        ),
+        example="""TOK433 base/tokenizer.json: the new vocabulary adds nothing to the base
+  got:      48900 tokens that the base has
+  fix:      train it on text that the base cuts into many pieces
+
+gogpt tokenizer train chinese/ -o zh-8k""",
+    ),
+    "TOK434": _page(
+        title=("the tokenizer written is not the one that was made", "写出的分词器与所制作的不一致"),
+        what=(
+            "Whether the folder, read back, has every id of the base with its token, every new token at its id, the same ids for the fixed probes and the corpus's texts, and the base's ids for text without a new token.",
+            "检查重新读取的目录是否保留基座的每个 id 与 token、每个新 token 的 id、固定探测文本与语料文本的 id，以及不含新 token 的文本仍为基座的 id。",
+        ),
+        why=(
+            "Rows belong to ids. A tokenizer whose ids have moved gives every token another token's row, and nothing in the run says so.",
+            "嵌入的行对应 id。若 id 发生移动，每个 token 都会用到别的 token 的行，而训练中没有任何提示。",
+        ),
+        fix=(
+            "This is a mistake of GoGPT's: nothing was written. Please report it with the base and the new vocabulary.",
+            "这是 GoGPT 的错误：没有写出任何文件。请连同基座与新词表一起报告。",
+        ),
+        example="""TOK434 models/base: the extended tokenizer is not what it should be
+  got:      id 32000 was '<pad>' and is '一个'
+  expected: every id of the base as it was, and text without a new token encoded as before
+  fix:      please report this with the two tokenizers
+
+gogpt explain TOK434""",
+    ),
     "MOD500": _page(
         title=("the model cannot be loaded", "无法加载模型"),
         what=(
@@ -797,6 +964,27 @@ model: models/base""",
   got:      model.layers.29.mlp.up_proj.weight, model.norm.weight
   expected: every weight of the architecture in config.json (a missing one would be random)
   fix:      download the checkpoint again, or use the config.json that belongs to it""",
+    ),
+    "MOD508": _page(
+        title=("the embeddings cannot be resized", "无法调整嵌入的大小"),
+        what=(
+            "Whether the matrices with a row for each token can be found in the safetensors files by their usual names, are float numbers, and have a row for every id of the base's tokenizer.",
+            "检查能否在 safetensors 文件中按常用名称找到每个 token 一行的矩阵，其数值为浮点数，且基座分词器的每个 id 都有对应的行。",
+        ),
+        why=(
+            "A matrix that is missed keeps its old size, and the model fails on the first new token, or reads another row. Quantised rows cannot be averaged.",
+            "漏掉的矩阵保持原来的大小，模型遇到第一个新 token 就会失败或读到别的行。量化后的行不能求平均。",
+        ),
+        fix=(
+            "Give the base with float weights in safetensors files. To extend the tokenizer alone, give a folder with the tokenizer's files and no weights.",
+            "使用 safetensors 文件中浮点权重的基座。若只扩展分词器，请给出只含分词器文件、不含权重的目录。",
+        ),
+        example="""MOD508 models/base-gptq: the embeddings are no plain numbers
+  got:      model.embed_tokens.weight is I32
+  expected: float weights in safetensors files, one embedding matrix
+  fix:      give the base in Hugging Face format with safetensors weights, not quantised; or extend its tokenizer alone
+
+gogpt tokenizer extend models/base --with zh-8k -o models/base-zh""",
     ),
     "RUN610": _page(
         title=("the run folder exists already", "训练目录已存在"),

@@ -23,6 +23,7 @@ from gogpt.cli import (
     schema,
     show,
     template,
+    tokenizer,
     train,
 )
 from gogpt.cli.console import Format, Lang, Quiet, UsageProblem, fail, fail_usage, language
@@ -39,6 +40,7 @@ for module in COMMANDS:
     app.command(name=module.__name__.rsplit(".", 1)[-1])(module.command)
 app.add_typer(template.app, name="template")
 app.add_typer(data.app, name="data")
+app.add_typer(tokenizer.app, name="tokenizer")
 
 
 def _version(value: bool) -> None:

@@ -64,9 +64,21 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "learning_rate, min_lr_ratio, schedule, warmup_steps": "the peak, the end of the decay as a share of it, its form, its warm-up",
         "lr": "`[[step, learning rate], ...]` of every step; of a long run about 2,000 of them, with the first, the peak and the last",
         "tokens, trained_tokens, tokens_per_step, trained_tokens_per_step": "of one pass; of an average step",
-        "parameters, trainable_parameters, method, precision, max_length, packing": "what is trained, and how",
+        "parameters, trainable_parameters, method, precision, max_length, packing, stage, across_documents": "what is trained, and how",
+        "sampled_rows": "of a stream, the rows of data that it was judged on: `rows`, `examples`, `tokens` and `trained_tokens` are of those, and `epochs` is "
+                        "null; else 0",
         "memory": "estimated bytes of a step's peak: `total` = `weights` + `gradients` + `optimizer` + `activations`",
         "seconds": "estimated from timed micro-batches; null where nothing was timed",
+    }),
+    "prepared": ("`gogpt prepare RECIPE --format json`. In the set's folder lie `block-*.arrow` (Arrow streams: `input_ids`, `trained` as start and end of every "
+                 "trained stretch, `file`, `row`, `key`, `conversation`, `language`), `train.npy` and `eval.npy` (which examples an epoch holds), "
+                 "`set.json`, `ledger.json`, `rejects.jsonl`, `samples.jsonl`.", {
+        "folder, made, seconds, engine": "where the set lies (null: --dry-run); whether this call made it; how long it took; the library that encoded",
+        "rows_in, conversations, drops, first, kept, notes, schema": "as in the ledger",
+        "examples, eval_examples, tokens, trained_tokens": "of an epoch",
+        "duplicates, reports": "exact duplicates; what cleaning found and kept, `{reason: {count, first}}`",
+        "mix": "what each source, and each language that is mixed, contributes: `{kind, name, found, used, share, tokens, trained, repeats}`",
+        "template, removed": "its name; the folders that --prune removed",
     }),
     "show": ("`gogpt show FILE:ROW --format json`. Several training sequences from one row: the first one's document, and all of them in `examples`.", {
         "origin": '`{"path", "row"}`',
@@ -150,6 +162,33 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "facts": "largest differences of logits: merged against base + adapter, loaded back from disk, and base + adapter against base",
         "output": "the new folder; null where the proof failed and nothing was written",
     }),
+    "vocabulary": ("`gogpt tokenizer train CORPUS -o OUT --format json`.", {
+        "output, kind, size, texts, characters": "the new folder; the kind; tokens; what was read",
+        "tokenizer_class": "the class as which transformers gives the same ids",
+        "measured_on": "`held_out`: texts that were not trained on; `training`: there were too few of them",
+        "compression": "one for each language, the last over `all`: as below, without what a base gives",
+    }),
+    "extended": ("`gogpt tokenizer extend BASE -o OUT --format json`.", {
+        "output, base, kind, tokenizer_class": "the new folder; the base; its kind; the class as which transformers gives the same ids",
+        "first_new_id, new_tokens, size": "ids of the new tokens: so many from the first on; highest id + 1",
+        "present, left_out": "tokens that the base has; others that were left out, by reason: `unreachable` (the base's merges come first and never lead "
+        "to them), `cut_by_the_base` (before merging), `opens_another_way` (text of the base would be cut otherwise)",
+        "rows, base_rows, init, tied, files_rewritten": "of the embedding matrices, now and before; how new rows begin; whether one matrix serves as "
+        "both; the weight files that were not linked. null or empty without weights",
+        "measured_on, compression": "`corpus`, `held_out` or `training`; one for each language, the last over `all`",
+    }),
+    "compression": ("One of `compression`.", {
+        "language, texts, characters, bytes, tokens": "ISO 639 code (script where py3langid is not installed); what was counted",
+        "chars_per_token, bytes_per_token": "of the tokenizer made",
+        "tokens_before, chars_per_token_before, bytes_per_token_before": "of the base",
+        "new_tokens, saved": "of `tokens`, those that are new; share of the base's tokens that is saved",
+    }),
+    "extension": ("`gogpt_extension.json` beside an extended tokenizer, and beside what was trained from it.", {
+        "base, base_tokenizer, base_weights": "the base; SHA-256 of its tokens by id; fingerprint of its weights, or null",
+        "kind, first_new_id, num_new_tokens": "what was added",
+        "rows, base_rows, init": "of the embedding matrices; null without weights",
+        "trained": "whether a run has trained the new rows",
+    }),
     "answer": ("`gogpt generate RUN PROMPT --format json`; with `--file`, a list of them.", {
         "messages, answer": "the conversation asked; the answer, without its stop token",
     }),
@@ -162,9 +201,10 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
 """Name -> (where it is met, {keys: meaning}). The tests compare the keys with real documents."""
 
 TITLES = {
-    "plan": "The plan", "show": "One row at every stage", "check": "Findings of a check", "finding": "A finding", "ledger": "The ledger",
+    "plan": "The plan", "prepared": "A prepared set", "show": "One row at every stage", "check": "Findings of a check", "finding": "A finding", "ledger": "The ledger",
     "inspected": "An inspection of data", "listed": "A data set of the catalogue", "converted": "The ledger of a conversion", "metrics": "A step", "eval": "An evaluation", "run": "The status of a run",
-    "trained": "The result of a training", "merged": "The result of a merge", "answer": "An answer", "rendered": "A rendering",
+    "trained": "The result of a training", "merged": "The result of a merge", "vocabulary": "A vocabulary trained", "extended": "A tokenizer extended",
+    "compression": "Compression of a language", "extension": "The note of an extended tokenizer", "answer": "An answer", "rendered": "A rendering",
 }
 
 
@@ -256,7 +296,7 @@ NOTES = {
 REFUSED: dict[str, tuple[str, tuple[Any, ...]]] = {
     "method.kind": ("qlora", ("qlora",)), "parallel.engine": ("fsdp, deepspeed", ("fsdp", "deepspeed")),
     "parallel.processes": ("more than 1", (2,)),
-    "method.new_tokens": ("rows, all", ("rows", "all")), "parallel.zero": ("any value", (0, 1, 2, 3)), "parallel.config": ("any value", ("ds.json",)),
+    "parallel.zero": ("any value", (0, 1, 2, 3)), "parallel.config": ("any value", ("ds.json",)),
 }
 """What this version refuses by name (CFG230), in words and as values that the tests show to the preflight."""
 

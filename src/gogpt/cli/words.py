@@ -54,6 +54,28 @@ ZH = {
     "{checks} checks, nothing found": "{checks} 项检查，没有发现问题",
     "{checks} checks, 1 finding": "{checks} 项检查，1 个发现",
     "{checks} checks, {findings} findings": "{checks} 项检查，{findings} 个发现",
+    "reading the corpus and training the vocabulary": "读取语料并训练词表",
+    "reading the corpus": "读取语料",
+    "merging the vocabularies": "合并词表",
+    "saving the tokenizer": "保存分词器",
+    "writing the embeddings": "写入嵌入",
+    "measuring": "测量压缩率",
+    "corpus    {texts:,} texts, {characters:,} characters": "语料      {texts:,} 篇文本，{characters:,} 个字符",
+    "tokenizer {folder}: {kind}, {size:,} tokens, read by transformers as {cls}": "分词器    {folder}：{kind}，{size:,} 个 token，transformers 以 {cls} 读取",
+    "tokenizer {folder}: {new:,} new tokens, ids {first} to {last}; {present:,} were in the base":
+        "分词器    {folder}：新增 {new:,} 个 token，id 从 {first} 到 {last}；{present:,} 个基座已有",
+    "left out  {number:,} that the base's own merges would never let come about": "略去 {number:,} 个：基座自身的合并使其永远不会出现",
+    "left out  {number:,} that the base cuts before it merges": "略去 {number:,} 个：基座在合并之前就会切开",
+    "left out  {number:,} that would change how the base's text is cut": "略去 {number:,} 个：会改变基座文本的切分",
+    "model     {base:,} rows are now {rows:,} ({form}), new ones {init}; written anew: {files}":
+        "模型      {base:,} 行现为 {rows:,} 行（{form}），新行为 {init}；重新写入：{files}",
+    "tied": "输入输出共享",
+    "input and output": "输入与输出",
+    "train     method.new_tokens: rows in the recipe trains the new rows": "训练      在配方中设 method.new_tokens: rows 即训练新行",
+    "characters per token, {where}": "每个 token 的字符数（{where}）",
+    "on texts held out": "留出的文本",
+    "on texts of the training (too few to hold out)": "训练所用文本，数量太少无法留出",
+    "on the corpus": "整个语料",
     "stopping: this step is finished and saved first (once more stops at once)": "正在停止：先完成并保存这一步（再按一次立即停止）",
 }
 

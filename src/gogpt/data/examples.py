@@ -19,7 +19,6 @@ from gogpt.templates import Template
 from gogpt.templates.documents import Documents
 from gogpt.tokenize import Encoded, Tokenizer, encode
 
-
 WHOLE = 2**31 - 1
 """``max_length`` of documents that are cut into rows later."""
 

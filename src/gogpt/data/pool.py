@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -167,6 +168,9 @@ _WORKER: Worker | None = None
 def _start(pool: Pool | None) -> None:
     """In a new process. Each has one thread: together they fill the cores."""
     global _POOL, _WORKER
+    # Rows are trees of new lists and dicts: the collector would walk them all, again and again, and find nothing.
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)
     os.environ["RAYON_NUM_THREADS"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if pool is not None:

@@ -120,6 +120,10 @@ def prepare(
 
     Raises GogptError DAT3xx (sources), DAT308 (nothing left), TOK409 (overlong: error), ENV110 (the disk).
     """
+    if folder is not None:
+        import pyarrow as pa  # before processes are forked from this one, each of which would import it
+
+        assert pa
     began = time.perf_counter()
     sources = (*config.train, *(config.eval if isinstance(config.eval, tuple) else ()))
     check_mix(config.mix, config.train)

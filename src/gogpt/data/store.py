@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -268,9 +269,14 @@ def write_block(path: Path, block: Block) -> None:
     """One Arrow stream of one batch: ``input_ids`` and ``trained`` as lists, the rest as plain columns. Same block, same bytes."""
     import pyarrow as pa
 
-    columns = {name: pa.ListArray.from_arrays(pa.array(getattr(block, ends).astype(np.int32)), pa.array(getattr(block, _FLAT[name]), pa.int32()))
+    def plain(array: npt.NDArray[Any]) -> Any:
+        # Not pa.array(): that imports pandas (0.3 s) to see whether it is given one of its columns.
+        array = np.ascontiguousarray(array)
+        return pa.Array.from_buffers(pa.from_numpy_dtype(array.dtype), array.size, [None, pa.py_buffer(array)])
+
+    columns = {name: pa.ListArray.from_arrays(plain(getattr(block, ends).astype(np.int32)), plain(getattr(block, _FLAT[name]).astype(np.int32, copy=False)))
                for name, ends in _LISTS.items()}
-    columns |= {name: pa.array(getattr(block, name)) for name in _PLAIN}
+    columns |= {name: plain(getattr(block, name)) for name in _PLAIN}
     batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
     with pa.OSFile(str(path), "wb") as out, pa.ipc.new_stream(out, batch.schema) as writer:
         writer.write_batch(batch)
@@ -282,9 +288,15 @@ def read_block(path: Path) -> Block:
 
     with pa.memory_map(str(path)) as data:
         batch = pa.ipc.open_stream(data).read_next_batch()
-    values = {}
+    def plain(column: Any) -> npt.NDArray[Any]:
+        # Not to_numpy(), for the same reason.
+        kind = np.dtype(column.type.to_pandas_dtype())
+        buffer = column.buffers()[1]
+        return np.frombuffer(buffer, dtype=kind, count=len(column), offset=column.offset * kind.itemsize) if len(column) else np.zeros(0, dtype=kind)
+
+    values: dict[str, Any] = {}
     for name, ends in _LISTS.items():
         column = batch.column(name)
-        values[ends] = column.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
-        values[_FLAT[name]] = column.values.to_numpy()
-    return Block(**values, **{name: batch.column(name).to_numpy() for name in _PLAIN})
+        values[ends] = plain(column.offsets).astype(np.int64)
+        values[_FLAT[name]] = plain(column.values)
+    return Block(**values, **{name: plain(batch.column(name)) for name in _PLAIN})

@@ -160,7 +160,7 @@ class _Job:
                 except ValueError:
                     value = None
                 found = light(value) if type(value) is dict else None
-                if found is not None and self._plain(number, found[0], found[1], value):
+                if found is not None and self._plain(number, *found, value):
                     continue
             self._line(raw, number)
 
@@ -168,13 +168,10 @@ class _Job:
         for row, _ in read_lines([raw], "utf-8", self._stretch.shown):  # type: ignore[arg-type]
             self._row(row, Origin(path=self._stretch.shown, row=number))
 
-    def _plain(self, row_number: int, shape: Shape, contents: list[str], row: dict[str, Any]) -> bool:
+    def _plain(self, row_number: int, shape: Shape, contents: list[str], said: str, row: dict[str, Any]) -> bool:
         """Take a row whose contents are known without making messages of it. False: it must go the exact way."""
         plan = self._worker.planner.of(shape)
-        if plan is None:
-            return False
-        said = _said(shape, contents)
-        if not self._worker.planner.plain(contents, said):
+        if plan is None or not self._worker.planner.plain(contents, said):
             return False
         self.ledger.keep()
         self._take(row_number, said, plan, contents, row, chat=True)
@@ -306,35 +303,48 @@ def _ranks(places: Any, numbers: Any, seed: int) -> Any:
 
 # -- rows whose contents are known at a glance ------------------------------------------------------
 
+Light = tuple[Shape, list[str], str]
+"""Shape, contents, and their ``content_text``."""
 _LETTER = {"system": "s", "user": "u", "human": "u", "assistant": "a", "gpt": "a"}
 _SPEAKER = {"s": "system", "u": "user", "a": "assistant"}
-
-
-def _turns(turns: Any, who: str, what: str) -> tuple[Shape, list[str]] | None:
-    """Shape and contents of turns that alternate and say something; None for any others."""
-    if type(turns) is not list or len(turns) < 2:
-        return None
-    contents, letters = [], []
-    for turn in turns:
-        if type(turn) is not dict or len(turn) != 2:
-            return None
-        content, letter = turn.get(what), _LETTER.get(turn.get(who))  # type: ignore[arg-type]
-        if type(content) is not str or letter is None or content.isspace() or not content:
-            return None
-        contents.append(content)
-        letters.append(letter)
-    shape = tuple(letters)
-    return (shape, contents) if shape in _ALTERNATING else None
-
-
 _ALTERNATING = frozenset((*system, *("u", "a") * n) for system in ((), ("s",)) for n in range(1, 33))
+_SHAPES: dict[tuple[str, ...], Shape | None] = {}
+"""Shapes of the speakers seen, as they are spelled."""
+NUM_SHAPES = 4096
 
 
-def _openai(row: dict[str, Any]) -> tuple[Shape, list[str]] | None:
+def _shape(speakers: tuple[str, ...]) -> Shape | None:
+    if speakers not in _SHAPES:
+        if len(_SHAPES) >= NUM_SHAPES:
+            _SHAPES.clear()
+        shape = tuple(_LETTER.get(who, "?") if isinstance(who, str) else "?" for who in speakers)
+        _SHAPES[speakers] = shape if shape in _ALTERNATING else None
+    return _SHAPES[speakers]
+
+
+def _turns(turns: Any, who: str, what: str) -> Light | None:
+    """Turns that alternate and say something; None for any others."""
+    if type(turns) is not list:
+        return None
+    try:
+        contents = [turn[what] for turn in turns]
+        shape = _shape(tuple([turn[who] for turn in turns]))
+    except (TypeError, KeyError):
+        return None
+    if shape is None or set(map(len, turns)) != _TWO or set(map(type, contents)) != _STR:
+        return None
+    stripped = [content.strip() for content in contents]
+    return (shape, contents, _said(shape, stripped)) if all(stripped) else None
+
+
+_TWO, _STR = {2}, {str}
+
+
+def _openai(row: dict[str, Any]) -> Light | None:
     return _turns(row["messages"], "role", "content") if "messages" in row and _only(row) else None
 
 
-def _sharegpt(row: dict[str, Any]) -> tuple[Shape, list[str]] | None:
+def _sharegpt(row: dict[str, Any]) -> Light | None:
     return _turns(row["conversations"], "from", "value") if "conversations" in row and _only(row) else None
 
 
@@ -346,9 +356,17 @@ def _only(row: dict[str, Any]) -> bool:
 _LIGHT = {"openai": _openai, "sharegpt": _sharegpt}
 
 
-def _said(shape: Shape, contents: Sequence[str]) -> str:
+_HEADS: dict[Shape, list[str]] = {}
+
+
+def _said(shape: Shape, stripped: Sequence[str]) -> str:
     """``content_text`` of the conversation that these are."""
-    return "\x1e".join([f"{_SPEAKER[who]}\x1f{content.strip()}" for who, content in zip(shape, contents)])  # noqa: B905 - of one length
+    if shape not in _HEADS:
+        _HEADS[shape] = [("\x1e" if i else "") + _SPEAKER[who] + "\x1f" for i, who in enumerate(shape)]
+    pieces = [""] * (2 * len(shape))
+    pieces[0::2] = _HEADS[shape]
+    pieces[1::2] = stripped
+    return "".join(pieces)
 
 
 def rejects_of(ledger: Ledger) -> Iterator[bytes]:

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gogpt.errors import GogptError
-from gogpt.templates.documents import NAME as NO_TEMPLATE
-from gogpt.templates.documents import Documents
 from gogpt.templates.chat import ChatTemplate
 from gogpt.templates.declared import DeclaredTemplate, variant
+from gogpt.templates.documents import NAME as NO_TEMPLATE
+from gogpt.templates.documents import Documents
 from gogpt.templates.table import TEMPLATES
 from gogpt.templates.template import TRAIN_ON, Rendering, Template
 
 if TYPE_CHECKING:
     from gogpt.tokenize import Tokenizer
 
-__all__ = ["TEMPLATES", "TRAIN_ON", "ChatTemplate", "DeclaredTemplate", "Rendering", "Template", "declared", "near_names",
+__all__ = ["NO_TEMPLATE", "TEMPLATES", "TRAIN_ON", "ChatTemplate", "DeclaredTemplate", "Rendering", "Template", "declared", "near_names",
            "pick_template", "variant", "variants_of"]
 
 _BY_NAME = {template.name: template for template in TEMPLATES}

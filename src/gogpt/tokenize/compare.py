@@ -12,6 +12,7 @@ from gogpt.facts import TokenizerFacts
 from gogpt.tokenize.backend import Backend
 from gogpt.tokenize.fast import FastBackend
 from gogpt.tokenize.load import MANY_EQUAL
+from gogpt.tokenize.merging import merges_of
 from gogpt.tokenize.probes import PROBES
 from gogpt.tokenize.spm import BPE, SentencePieceBackend
 from gogpt.tokenize.tokenizer import Tokenizer
@@ -64,7 +65,7 @@ def causes_of(exact: Backend, other: Mapping[str, Any]) -> tuple[str, ...]:
         model, its = mine.get("model") or {}, other.get("model") or {}
         if model.get("vocab") != its.get("vocab"):
             steps.append("vocabulary")
-        elif _pairs(model) != _pairs(its):
+        elif merges_of(model) != merges_of(its):
             steps.append("merge_order")
         return tuple(steps)
     out = []
@@ -72,7 +73,7 @@ def causes_of(exact: Backend, other: Mapping[str, Any]) -> tuple[str, ...]:
         text = json.dumps([other.get("normalizer"), other.get("pre_tokenizer")])
         score = {piece: s for piece, s, _ in exact.spec.pieces}
         if exact.spec.model_type == BPE:
-            order = [score.get(a + b, 0.0) for a, b in _pairs(other.get("model") or {})]
+            order = [score.get(a + b, 0.0) for a, b in merges_of(other.get("model") or {})]
             if any(later > earlier for earlier, later in itertools.pairwise(order)):
                 out.append("merge_order")
             if exact.equal_scores >= MANY_EQUAL * exact.size:
@@ -87,12 +88,6 @@ def causes_of(exact: Backend, other: Mapping[str, Any]) -> tuple[str, ...]:
         if json.dumps(pattern, ensure_ascii=False) not in json.dumps(other["pre_tokenizer"], ensure_ascii=False):
             out.append("pre_tokenizer")
     return tuple(out)
-
-
-def _pairs(model: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Merges as pairs; older files write them as one string."""
-    pairs = (m.split(" ", 1) if isinstance(m, str) else m for m in model.get("merges") or ())
-    return [(p[0], p[1]) for p in pairs]
 
 
 def tokenizer_facts(tokenizer: Tokenizer, texts: Iterable[str] = ()) -> TokenizerFacts:

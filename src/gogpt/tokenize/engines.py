@@ -20,7 +20,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -108,27 +108,24 @@ UNCOMMON = re.compile(
 
 
 class Guarded:
-    """A library that is proven on texts of common characters alone; ``others`` makes the engine for the rest.
+    """A library that is proven on texts of common characters alone. The rest goes to the reference, and once it is a lot of
+    text, to the engine that ``others`` makes.
 
     Text in ASCII is looked at through its ids: a control character is one byte, and every byte is in some token.
     """
 
     def __init__(self, engine: Engine, tokenizer: Tokenizer, others: Callable[[], Engine]) -> None:
         self.name, self._engine, self._make = engine.name, engine, others
-        backend = tokenizer.backend
-        assert isinstance(backend, FastBackend)
-        self._control = np.zeros(tokenizer.size + 1, dtype=bool)
-        controls = [b for b in (*range(32), 127) if b not in b"\t\n\r"]
-        letters = {b: letter for letter, b in BYTES_OF.items()}
-        signs = "".join(letters[b] for b in controls) if backend.byte_level else "".join(map(chr, controls))
-        pattern = re.compile(f"[{re.escape(signs)}]|<0x(?:{'|'.join(f'{b:02X}' for b in controls)})>")
-        for token, i in backend.engine.get_vocab(with_added_tokens=True).items():
-            if pattern.search(token):
-                self._control[i] = True
+        self._reference, self._chars = Reference(tokenizer), 0
+        self._control = _control_tokens(tokenizer)
 
     @cached_property
     def _others(self) -> Engine:
         return self._make()
+
+    def _rest(self, texts: Sequence[str]) -> Flat:
+        self._chars += sum(map(len, texts))
+        return (self._others if self._chars > WORTH_LOADING else self._reference).encode(texts)
 
     def encode(self, texts: Sequence[str]) -> Flat:
         ids, ends = self._engine.encode(texts)
@@ -137,7 +134,7 @@ class Guarded:
         if not odd:
             return ids, ends
         places = sorted(odd)
-        again, again_ends = self._others.encode([texts[i] for i in places])
+        again, again_ends = self._rest([texts[i] for i in places])
         sizes = np.diff(ends)
         sizes[places] = np.diff(again_ends)
         pieces, at = [], 0
@@ -145,6 +142,30 @@ class Guarded:
             pieces += [ids[ends[at]:ends[i]], again[again_ends[n]:again_ends[n + 1]]]
             at = i + 1
         return np.concatenate([*pieces, ids[ends[at]:]]), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def _control_tokens(tokenizer: Tokenizer) -> npt.NDArray[np.bool_]:
+    """Which ids stand for text with a control character in it. Kept in the cache: looking at every token takes as long as
+    encoding a thousand conversations."""
+    file = cache_folder() / "tokenizers" / f"{identity_of(tokenizer)[:24]}-control.npy"
+    with contextlib.suppress(OSError, ValueError):
+        return np.asarray(np.load(file))
+    backend = tokenizer.backend
+    assert isinstance(backend, FastBackend)
+    out = np.zeros(tokenizer.size + 1, dtype=bool)
+    controls = [b for b in (*range(32), 127) if b not in b"\t\n\r"]
+    letters = {b: letter for letter, b in BYTES_OF.items()}
+    signs = "".join(letters[b] for b in controls) if backend.byte_level else "".join(map(chr, controls))
+    pattern = re.compile(f"[{re.escape(signs)}]|<0x(?:{'|'.join(f'{b:02X}' for b in controls)})>")
+    for token, i in backend.engine.get_vocab(with_added_tokens=True).items():
+        if pattern.search(token):
+            out[i] = True
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        made = file.with_name(f"{file.name}.{os.getpid()}.npy")
+        np.save(made, out)
+        made.replace(file)
+    return out
 
 
 class Fastokens:
@@ -161,6 +182,7 @@ class Fastokens:
             if isinstance(ends, bytes) else np.asarray(ends, dtype=np.int64)
 
 
+@lru_cache
 def version_of(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
