@@ -14,6 +14,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -181,6 +182,12 @@ class ExampleStream:
         self.inputs = inputs or stream_inputs(config)
         self._limit = max(BUFFER_TOKENS, BUFFER_ROWS * config.max_length)
 
+    @cached_property
+    def engine(self) -> tuple[str, tuple[str, ...]]:
+        """The library that encodes, and what the user should be told of others. A proof forks: ask before threads and models are there."""
+        name, told = pick_engine(self.tokenizer, self.inputs.num_bytes)
+        return name, tuple(told)
+
     def fingerprint(self) -> str:
         """Of all that decides the rows: sources (parts of large files), tokenizer, template, policy, seed, code."""
         return fingerprint({**parts(self.config, self.inputs, self.tokenizer, self.template, self.seed),
@@ -243,7 +250,8 @@ class _Maker:
         self._stream = stream
         drops = {"special_text": "drop"} if stream.config.special_text == "error" else {}
         self._config = stream.config.model_copy(update=drops)
-        name, self._told = pick_engine(stream.tokenizer, stream.inputs.num_bytes)
+        name, told = stream.engine
+        self._told = list(told)
         self._worker = self._open(name)
 
     def _open(self, name: str) -> Worker:
@@ -288,6 +296,7 @@ def judge_head(stream: ExampleStream, *, progress: Callable[[int], None] | None 
     """The first rows of a stream as a set, and the whole evaluation set, in memory. Raises GogptError DAT3xx, TOK409."""
     config = stream.config
     inputs = Inputs(sources=stream.inputs.sources, files=stream.inputs.files)
+    assert stream.engine
 
     def some() -> Iterator[Stretch]:
         last = -1
