@@ -128,6 +128,23 @@ def test_what_looks_odd_is_counted_with_its_places(sample: Path, gogpt: Command)
     assert {n["name"] for n in d["notices"]} <= set(NOTICES)
 
 
+def test_identities_and_refusals_are_told(tmp_path: Path, gogpt: Command) -> None:
+    """What cleaning would find, by the same rules; what is said of others is not told."""
+    items = [{"messages": turns(*said)} for said in (
+        ("Who are you?", "I am MOSS, an AI assistant."), ("What is MOSS?", "MOSS is a language model."), ("你是谁？", "我是由OpenAI训练的大型语言模型。"),
+        ("Write a poem.", "I'm sorry, but as an AI language model, I cannot write poems."), ("My dog is ill.", "I'm sorry to hear that."))]
+    path = write_jsonl(tmp_path / "a.jsonl", items)
+    d = gogpt("data", "inspect", path, "--format", "json", "-q").json
+    found = {n["name"]: (n["count"], [p.rpartition(":")[2] for p in n["first"]], n["spelled"]) for n in d["notices"]}
+    assert set(found) == {"other_identity", "refusal", "ai_phrases"}
+    assert found["other_identity"][:2] == (2, ["1", "3"])
+    assert any("MOSS" in said for said in found["other_identity"][2])
+    assert found["refusal"][:2] == (1, ["4"])
+    text = " ".join(gogpt("data", "inspect", path, "-q").out.split())
+    assert "answers that refuse" in text
+    assert "another assistant" in text
+
+
 def test_schema_and_evidence(sample: Path, gogpt: Command) -> None:
     (file,) = gogpt("data", "inspect", sample, "--format", "json", "-q").json["files"]
     assert file["schema"] == "openai"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import rows, write_jsonl
 from gogpt.config import MixConfig, SourceConfig
 from gogpt.data.mix import Mixed, check_mix, hold_out, mix, mix_lines
 from gogpt.errors import GogptError
@@ -27,6 +29,18 @@ def made(config: dict[str, Any], given_sources: list[SourceConfig], source: Any,
     tokens = np.full(source.size, 10) if tokens is None else np.asarray(tokens, dtype=np.int64)
     trained = np.full(source.size, 4) if trained is None else np.asarray(trained, dtype=np.int64)
     return mix(MixConfig.model_validate(config), given_sources, source, tokens, trained, language, seed)
+
+
+def made_unless_too_often(config: dict[str, Any], *args: Any) -> Mixed | None:
+    """None where over-sampling is refused, because it would repeat an example more often than anybody means."""
+    if config["sampling"] == "under":
+        return made(config, *args)
+    with contextlib.suppress(GogptError):
+        return made(config, *args)
+    with pytest.raises(GogptError, match="repeat an example") as caught:
+        made(config, *args)
+    assert caught.value.code == "CFG244"
+    return None
 
 
 def times(mixed: Mixed, num: int) -> Any:
@@ -64,12 +78,8 @@ def within_one_example(mixed: Mixed, group: Any, units: Any, weights: Any, sampl
 def test_temperature_meets_its_shares(data: Any, temperature: float, unit: str, sampling: str) -> None:
     group, tokens, trained = data
     own = sources(*[{}] * (group.max() + 1))
-    try:
-        mixed = made({"temperature": temperature, "unit": unit, "sampling": sampling}, own, group, tokens, trained)
-    except GogptError as problem:
-        assert sampling == "over"
-        assert problem.code == "CFG244"
-        assert "repeat an example" in problem.message
+    mixed = made_unless_too_often({"temperature": temperature, "unit": unit, "sampling": sampling}, own, group, tokens, trained)
+    if mixed is None:
         return
     units = {"examples": np.ones_like(tokens), "tokens": tokens, "trained_tokens": trained}[unit]
     weights = np.bincount(group, units) ** (1 / temperature)
@@ -86,11 +96,8 @@ def test_languages_meet_their_shares_and_others_keep_their_number(data: Any, uni
     mixing = dict(zip(names[:num].tolist(), shares, strict=False))
     group, tokens, trained = np.append(group, [num, num]), np.append(tokens, [7, 8]), np.append(trained, [3, 4])
     language = [names[g] if g < num else c for g, c in zip(group, [""] * (len(group) - 2) + [None, "ja"], strict=True)]
-    try:
-        mixed = made({"languages": mixing, "unit": unit, "sampling": sampling}, sources({}), np.zeros(len(group)), tokens, trained, language)
-    except GogptError as problem:
-        assert sampling == "over"
-        assert "repeat an example" in problem.message
+    mixed = made_unless_too_often({"languages": mixing, "unit": unit, "sampling": sampling}, sources({}), np.zeros(len(group)), tokens, trained, language)
+    if mixed is None:
         return
     units = {"examples": np.ones_like(tokens), "tokens": tokens, "trained_tokens": trained}[unit]
     assert times(mixed, len(group))[-2:].tolist() == [1, 1]
@@ -160,6 +167,21 @@ def test_settings_at_odds_are_refused(config: dict[str, Any], changes: list[dict
     assert caught.value.got
     assert caught.value.expected
     assert caught.value.fix
+
+
+@pytest.mark.parametrize(("own", "says"), [({"weight": 0.5}, "weight"), ({"count": 5}, "count")])
+def test_an_evaluation_source_is_not_mixed(own: dict[str, Any], says: str, gogpt: Any, recipe: Any, tmp_path: Any) -> None:
+    with pytest.raises(GogptError, match=rf"data\.eval\[1\] has a {says}") as caught:
+        check_mix(MixConfig(), sources({}), sources({}, own))
+    assert caught.value.code == "CFG243"
+    write_jsonl(tmp_path / "held.jsonl", rows(6, start=50))
+    path = recipe(data={"eval": [{"path": str(tmp_path / "held.jsonl"), **own}]})
+    for command in ("prepare", "check", "plan"):
+        ran = gogpt(command, path)
+        assert ran.code == 2
+        assert "CFG243" in ran.err
+        assert f"data.eval[0] has a {says}" in ran.err
+    assert gogpt("prepare", recipe(data={"eval": [{"path": str(tmp_path / "held.jsonl"), "limit": 4}]}), "--format", "json").json["eval_examples"] == 4
 
 
 @pytest.mark.parametrize(("config", "changes"), [

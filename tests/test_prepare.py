@@ -51,7 +51,7 @@ def test_neither_rows_nor_equal_messages_are_parted(pairs: list[tuple[int, int]]
 
 
 def test_equal_rows_stay_on_one_side(gogpt: Any, recipe: Any, tmp_path: Path) -> None:
-    made = recipe(rows(10) * 2, data={"eval": 0.3})
+    made = recipe(rows(10) * 2, data={"eval": 0.3, "clean": {"duplicates": "keep"}})
     assert gogpt("check", made).code == 0
     write_jsonl(tmp_path / "eval.jsonl", rows(2))
     ran = gogpt("check", made, f"data.eval=[{tmp_path / 'eval.jsonl'}]", "--format", "json")

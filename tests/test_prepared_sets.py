@@ -173,6 +173,45 @@ def test_processes_change_nothing(tiny: Path, tmp_path: Path, small_stretches: N
     same(made[0], again)
 
 
+@pytest.mark.parametrize("template", ["chatml", "auto"])
+def test_processes_that_are_not_forked_change_nothing(template: str, tiny: Path, tmp_path: Path, small_stretches: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there is no fork (macOS, Windows): everything a process needs is handed to it."""
+    write_jsonl(tmp_path / "a.jsonl", chats(60))
+    tokenizer = Tokenizer(tiny)
+    form = pick_template(template, tokenizer)
+    one = prepare(config(tmp_path / "a.jsonl", workers=1), tokenizer, form, folder=tmp_path / "one")
+    monkeypatch.setattr("gogpt.data.pool.START", "spawn")
+    many = prepare(config(tmp_path / "a.jsonl", workers=2), tokenizer, form, folder=tmp_path / "many")
+    assert one.folder is not None
+    assert many.folder is not None
+    assert files(one.folder) == files(many.folder)
+
+
+def test_a_process_that_is_ended_is_told_and_what_was_made_stays(tiny: Path, tmp_path: Path, small_stretches: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gogpt.data.work import Worker
+
+    write_jsonl(tmp_path / "a.jsonl", chats(200))
+    tokenizer = Tokenizer(tiny)
+    template = pick_template("chatml", tokenizer)
+    real = Worker.make
+
+    def make(self: Worker, stretch: Any) -> Any:
+        if stretch.number == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(self, stretch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "make", make)
+        with pytest.raises(GogptError) as caught:
+            prepare(config(tmp_path / "a.jsonl", workers=2), tokenizer, template, folder=tmp_path / "sets")
+    assert caught.value.code == "ENV114"
+    partial = next((tmp_path / "sets").glob("*.partial"))
+    before = {p.name: p.stat().st_mtime_ns for p in partial.glob("block-*.json")}
+    made = prepare(config(tmp_path / "a.jsonl", workers=2), tokenizer, template, folder=tmp_path / "sets")
+    assert len(before) >= 1
+    same(made, prepare(config(tmp_path / "a.jsonl"), tokenizer, template))
+
+
 def test_a_set_opens_as_a_data_set(tiny: Path, tmp_path: Path) -> None:
     """The blocks are plain Arrow streams: what GoGPT trains on can be looked at with ``datasets``."""
     import datasets

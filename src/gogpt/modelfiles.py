@@ -36,28 +36,26 @@ ALIBI = ("bloom", "mpt")
 """These derive positions from a two-dimensional mask; packed documents would be counted as one."""
 
 
-def find_tokenizer(path: str) -> Path:
+def find_tokenizer(model: str | ModelConfig) -> Path:
     """The folder of a tokenizer: a local folder that holds one (a model, or a tokenizer alone), or a hub id.
 
     Raises GogptError MOD500.
     """
-    folder = Path(path)
-    if folder.is_dir() and ((folder / "tokenizer.json").is_file() or not (folder / "config.json").is_file()):
+    model = ModelConfig(path=model) if isinstance(model, str) else model
+    folder = Path(model.path)
+    if model.path.strip() and folder.is_dir() and ((folder / "tokenizer.json").is_file() or not (folder / "config.json").is_file()):
         return folder
-    return find_model(ModelConfig(path=path))
+    return find_model(model)
 
 
-def find_model(model: ModelConfig, *, weights: bool = False, tokenizer_will_do: bool = False) -> Path:
-    """The folder of a model: local, or from the hub (its small files, or with its weights). ``tokenizer_will_do``: a local
-    folder may hold a tokenizer alone.
+def find_model(model: ModelConfig, *, weights: bool = False) -> Path:
+    """The folder of a model: local, or from the hub (its small files, or with its weights).
 
     Raises GogptError MOD500.
     """
     if not model.path.strip():
         raise GogptError("MOD500", "the path of the model is empty", got=repr(model.path), fix="name a model folder or a hub id")
     try:
-        if tokenizer_will_do and (Path(model.path) / "tokenizer_config.json").is_file():
-            return Path(model.path)
         return _find_model(model, weights=weights)
     except OSError as problem:  # a name that is too long, a folder that may not be read
         raise GogptError("MOD500", f"the model cannot be looked for: {problem.strerror}", where=model.path[:200], fix="check the path") from problem

@@ -17,7 +17,7 @@ from gogpt.errors import GogptError
 from gogpt.extension import Extension, read_extension
 from gogpt.facts import DataFacts, Facts, ModelFacts
 from gogpt.findings import Verdict, judge
-from gogpt.modelfiles import Checkpoint, check_new_tokens, find_model, model_facts
+from gogpt.modelfiles import Checkpoint, check_new_tokens, find_model, find_tokenizer, model_facts
 from gogpt.packing import batch_rows
 from gogpt.plan import RunPlan, document_rows, make_plan
 from gogpt.show import pick_samples
@@ -77,7 +77,7 @@ def prepare_recipe(config: RunConfig, *, progress: Callable[[int], None] | None 
 
 def encoders(config: RunConfig) -> tuple[Tokenizer, Template]:
     """What encodes the data of a recipe. Raises GogptError TOK42x."""
-    tokenizer = Tokenizer(find_model(config.model, tokenizer_will_do=True))
+    tokenizer = Tokenizer(find_tokenizer(config.model))
     template = pick_template(NO_TEMPLATE if config.stage == "pretrain" else config.data.template, tokenizer)
     if config.stage == "pretrain" and tokenizer.eos_id is None:
         raise GogptError("TOK425", "the tokenizer has no EOS to part documents with", where=tokenizer.path, got=f"eos_token: {tokenizer.eos_token!r}",

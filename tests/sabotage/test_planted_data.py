@@ -1,4 +1,4 @@
-"""Faults of the rows: DAT310 (evaluation rows are training rows) and DAT311 (rows are dropped)."""
+"""Faults of the rows: DAT310 (evaluation rows are training rows), DAT311 (rows are dropped), DAT312 (cleaning found and kept)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_training_file_as_evaluation_file(gogpt: Any, recipe: Any, tmp_path:
 
 def test_rows_held_out_by_a_fraction_never_overlap(gogpt: Any, recipe: Any) -> None:
     """Even where every row stands in the file three times."""
-    told = silent(gogpt, recipe(rows(8) * 3), "data.eval=0.3")
+    told = silent(gogpt, recipe(rows(8) * 3), "data.eval=0.3", "data.clean.duplicates=keep")
     assert "DAT310" in told["checked"]
 
 
@@ -94,6 +94,58 @@ def test_a_max_length_that_drops_most_rows(gogpt: Any, recipe: Any) -> None:
     assert finding["where"].endswith("data.jsonl:7")
     assert warned(gogpt, recipe([*rows(18, start=50), *long[:6]]), "DAT311")["evidence"]["drops"] == {"overlong": 6}
     silent(gogpt, recipe([*rows(6, start=50), *long]), "data.max_length=512")
+
+
+KEPT = {
+    "identities": ("other_identity", "Who are you?", "I am MOSS, an AI assistant developed by Fudan University."),
+    "refusals": ("refusal", "Write a poem.", "I'm sorry, but as an AI language model, I cannot write poems."),
+    "repeated_turns": ("repeated_turn", "Sing.", "We are walking by the river. " * 8),
+}
+
+
+@planted("DAT312")
+@pytest.mark.parametrize("setting", KEPT)
+def test_what_cleaning_was_told_to_report(gogpt: Any, recipe: Any, setting: str, tmp_path: Path) -> None:
+    reason, question, said = KEPT[setting]
+    good = rows(23)
+    fault = {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": said}]}
+    made = recipe([*good[:4], fault, *good[4:]])
+    asked = f"data.clean.{setting}"
+    finding = warned(gogpt, made, "DAT312", f"{asked}=report")
+    assert finding["evidence"]["counts"] == {reason: 1}
+    assert finding["where"].endswith("data.jsonl:5")
+    assert f"{reason} 1 (first " in finding["message"]
+    assert gogpt("show", finding["where"]).code == 0  # the fix is a command: it has to work
+    assert finding["evidence"]["settings"] == f"{setting}: drop"
+
+    trained = gogpt("train", made, f"{asked}=report")
+    assert trained.code == 0, trained.err
+    told = document(tmp_path / "run", "findings.json")["findings"]
+    assert [f["code"] for f in told] == ["DAT312"]
+    assert reason in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+    silent(gogpt, made)  # nobody asked
+    assert warned(gogpt, made, "DAT311", f"{asked}=drop")["evidence"]["drops"] == {reason: 1}
+    silent(gogpt, recipe(good), f"{asked}=report")
+
+
+@planted("DAT312")
+def test_duplicates_that_nobody_asked_about(gogpt: Any, recipe: Any) -> None:
+    good = rows(30)
+    finding = warned(gogpt, recipe([*good, good[3], good[8]]), "DAT312")
+    assert finding["evidence"]["counts"] == {"duplicate": 2}
+    assert finding["evidence"]["duplicate_share"] == 2 / 32
+    assert finding["where"].endswith("data.jsonl:31")
+    places = [[Path(p).name for p in place.split(" = ")] for place in finding["evidence"]["places"]["duplicate"]]
+    assert places == [["data.jsonl:31", "data.jsonl:4"], ["data.jsonl:32", "data.jsonl:9"]]
+
+    made = recipe([*good, good[3], good[8]])
+    assert finding["evidence"]["settings"] == "duplicates: exact"
+    assert warned(gogpt, made, "DAT311", "data.clean.duplicates=exact")["evidence"]["drops"] == {"duplicate": 2}
+    silent(gogpt, made, "data.clean.duplicates=keep")
+    silent(gogpt, recipe([*good, good[3]]))  # one is an accident
+    silent(gogpt, recipe([*rows(250), *good[:2]]))  # and so are two among many
+    silent(gogpt, recipe(good), "data.train.0.weight=3")  # what repeats by its weight is no duplicate
 
 
 @pytest.mark.parametrize("count", [1, 24])

@@ -10,6 +10,7 @@ from gogpt.checks.config.evaluation_missing import CHECK as CFG214
 from gogpt.checks.config.learning_rate_never_moves import CHECK as CFG213
 from gogpt.checks.config.learning_rate_out_of_range import CHECK as CFG211
 from gogpt.checks.config.warmup_too_long import CHECK as CFG210
+from gogpt.checks.data.cleaning_reported import CHECK as DAT312
 from gogpt.checks.data.rows_dropped import CHECK as DAT311
 from gogpt.checks.data.train_eval_overlap import CHECK as DAT310
 from gogpt.checks.env.precision_unsupported import CHECK as ENV101
@@ -45,7 +46,7 @@ __all__ = ["CHECKS", "PAGES", "PREFLIGHT", "check_named", "codes", "page_of"]
 CHECKS: tuple[Check, ...] = (
     ENV101,
     CFG210, CFG211, CFG212, CFG213, CFG214,
-    DAT310, DAT311,
+    DAT310, DAT311, DAT312,
     TOK401, TOK402, TOK403, TOK404, TOK405, TOK406, TOK407, TOK411,
     MOD501, MOD502, MOD503, MOD504, MOD505, MOD507,
     RUN601, RUN602, RUN603, RUN604,

@@ -338,16 +338,19 @@ data:
         title=("settings of the mix are at odds", "混合设置互相矛盾"),
         what=(
             "Whether at most one setting decides how much of a source an epoch holds: its weight, its count, data.mix.temperature or "
-            "data.mix.languages; and whether each share is above 0.",
-            "检查每个来源在一轮中的数量是否只由一个设置决定：weight、count、data.mix.temperature 或 data.mix.languages；且各份额大于 0。",
+            "data.mix.languages; whether each share is above 0; and whether the sources of data.eval, which are read once and whole, have "
+            "neither weight nor count.",
+            "检查每个来源在一轮中的数量是否只由一个设置决定：weight、count、data.mix.temperature 或 data.mix.languages；各份额大于 0；"
+            "且 data.eval 的来源（完整读取一次）没有 weight 和 count。",
         ),
         why=(
             "Two answers to one question: one of the settings would have to be ignored.",
             "同一问题有两个答案，就必须忽略其中一个设置。",
         ),
         fix=(
-            "Keep the one that you mean. temperature balances sources, languages balance languages, weight and count say it by hand.",
-            "只保留所需的那个。temperature 平衡来源，languages 平衡语言，weight 和 count 由人指定。",
+            "Keep the one that you mean. temperature balances sources, languages balance languages, weight and count say it by hand. "
+            "To evaluate on a part of a source, give it a limit.",
+            "只保留所需的那个。temperature 平衡来源，languages 平衡语言，weight 和 count 由人指定。若只想在来源的一部分上评估，请用 limit。",
         ),
         example="""CFG243 recipe: data.train[0] has a weight and a count
   got:      weight: 2, count: 500

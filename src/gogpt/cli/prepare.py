@@ -142,11 +142,21 @@ def mix_table(prepared: Prepared, lang: str) -> Any:
 
     rows = [MixRow(**row) for row in prepared.mix]
     paths = [row.name for row in rows if row.kind == "source" and os.path.isabs(row.name)]
-    common = os.path.commonpath(paths) if len(paths) > 1 else ""
-    lines = mix_lines([replace(row, name=row.name[len(common):].lstrip("/") if row.name.startswith(common) else row.name) for row in rows])
+    common = os.path.commonpath([os.path.dirname(path) for path in paths]) if len(paths) > 1 else None
+    lines = mix_lines([replace(row, name=_short_name(row.name, common)) if row.kind == "source" else row for row in rows])
     table = Table(box=None, pad_edge=False, show_edge=False)
     for i, heading in enumerate(lines[0]):
         table.add_column(say(lang, heading) if heading else say(lang, "an epoch of"), justify="right" if i else "left", overflow="fold")
     for line in lines[1:]:
         table.add_row(*line)
     return table
+
+
+def _short_name(name: str, common: str | None) -> str:
+    import os
+
+    from gogpt.data.sources import display_path
+
+    if not os.path.isabs(name):
+        return name
+    return display_path(name) if common is None else os.path.relpath(name, common)

@@ -34,7 +34,7 @@ def command(
     from gogpt.errors import GogptError
     from gogpt.modelfiles import find_tokenizer
     from gogpt.show import find_conversation, show_documents
-    from gogpt.templates import TRAIN_ON, pick_template
+    from gogpt.templates import NO_TEMPLATE, TRAIN_ON, pick_template
     from gogpt.tokenize import Tokenizer
 
     if train_on not in TRAIN_ON:
@@ -42,7 +42,8 @@ def command(
     if Path(thing).suffix in (".yaml", ".yml"):
         config = load_recipe(thing, overrides or [])
         source, data_config = config.data.train[0], config.data
-        model, template = model or config.model.path, template or config.data.template
+        model = model or config.model.path
+        template = template or (NO_TEMPLATE if config.stage == "pretrain" else config.data.template)
         if not is_hub_id(source.path):
             source = source.model_copy(update={"path": str(find_files(source.path)[0])})
     else:

@@ -109,9 +109,14 @@ def command(
                   "findings": [f.to_dict(spoken) for f in outcome.findings]})
     elif not quiet:
         early = " (stopped early)" if outcome.stopped_early else ""
-        console.print(say(
-            spoken, "done      {steps} steps" + early + "\nmodel     {folder}/final\nreport    {folder}/report.html\n"
-            "talk      gogpt chat {folder}", steps=outcome.steps, folder=folder), markup=False)
+        said = {"steps": outcome.steps, "folder": folder}
+        if config.stage == "sft":
+            text = say(spoken, "done      {steps} steps" + early + "\nmodel     {folder}/final\nreport    {folder}/report.html\n"
+                       "talk      gogpt chat {folder}", **said)
+        else:
+            text = say(spoken, "done      {steps} steps" + early + "\nmodel     {folder}/final\nreport    {folder}/report.html\n"
+                       'go on     gogpt generate {folder} --template none "Once upon a time"', **said)
+        console.print(text, markup=False)
     return 0
 
 

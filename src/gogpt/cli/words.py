@@ -42,6 +42,10 @@ ZH = {
     "the run is finished; there is nothing to go on with: {folder}/final": "该训练已完成，无需继续：{folder}/final",
     "done      {steps} steps\nmodel     {folder}/final\nreport    {folder}/report.html\ntalk      gogpt chat {folder}":
         "完成      {steps} 步\n模型      {folder}/final\n报告      {folder}/report.html\n对话      gogpt chat {folder}",
+    'done      {steps} steps\nmodel     {folder}/final\nreport    {folder}/report.html\ngo on     gogpt generate {folder} --template none "Once upon a time"':
+        '完成      {steps} 步\n模型      {folder}/final\n报告      {folder}/report.html\n续写      gogpt generate {folder} --template none "很久以前"',
+    'done      {steps} steps (stopped early)\nmodel     {folder}/final\nreport    {folder}/report.html\ngo on     gogpt generate {folder} --template none "Once upon a time"':
+        '完成      {steps} 步（提前停止）\n模型      {folder}/final\n报告      {folder}/report.html\n续写      gogpt generate {folder} --template none "很久以前"',
     "done      {steps} steps (stopped early)\nmodel     {folder}/final\nreport    {folder}/report.html\ntalk      gogpt chat {folder}":
         "完成      {steps} 步（提前停止）\n模型      {folder}/final\n报告      {folder}/report.html\n对话      gogpt chat {folder}",
     "dropped": "丢弃", "reported": "报告", "first": "首例", "an epoch of": "每轮", "examples": "样本", "in an epoch": "每轮样本", "share": "占比",

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gogpt.config import SourceConfig
+from gogpt.config import CleanConfig, SourceConfig
+from gogpt.data.clean import Cleaner
 from gogpt.data.evidence import evidence_for
 from gogpt.data.examples import content_key
 from gogpt.data.inspection import (
@@ -97,6 +98,7 @@ class Inspector:
     def __init__(self, measure: Measure | None = None, seed: int = 0) -> None:
         self.measure = measure
         self.identifier = make_identifier()
+        self.cleaner = Cleaner(CleanConfig(identities="report", refusals="report"))
         self.count = self.texts = self.turns = self.multi_turn = 0
         self.messages: Counter[str] = Counter()
         self.system: Counter[str] = Counter()
@@ -138,6 +140,8 @@ class Inspector:
         self._repeats(conversation)
         for name, spelled in notices_in(conversation):
             self.found[name].add(conversation.origin, spelled)
+        for name, said in self.cleaner.judge(conversation).reports:
+            self.found[name].add(conversation.origin, [said])
         if self.measure is not None:
             self._tokens(conversation, self.measure)
 

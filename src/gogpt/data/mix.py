@@ -53,12 +53,16 @@ class Mixed:
     table: tuple[MixRow, ...]
 
 
-def check_mix(config: MixConfig, sources: Sequence[SourceConfig]) -> None:
+def check_mix(config: MixConfig, sources: Sequence[SourceConfig], evaluation: Sequence[SourceConfig] = ()) -> None:
     """The settings of a mix against each other, before any data is read.
 
     Raises GogptError CFG243: weight and count on one source, temperature beside languages, either of them beside weights or
-    counts, a share that is not positive.
+    counts, a share that is not positive; a weight or count on a source of ``evaluation``, which is read once and whole.
     """
+    for i, source in enumerate(evaluation):
+        if source.count is not None or source.weight != 1.0:
+            raise _at_odds(f"data.eval[{i}] has a {_own(source).partition(':')[0]}, and an evaluation set is not mixed", _own(source),
+                           "every example of an evaluation source once", "leave it out of data.eval; limit reads only the first rows of a source")
     for i, source in enumerate(sources):
         if source.count is not None and source.weight != 1.0:
             raise _at_odds(f"data.train[{i}] has a weight and a count", f"weight: {source.weight:g}, count: {source.count}",
@@ -69,13 +73,17 @@ def check_mix(config: MixConfig, sources: Sequence[SourceConfig]) -> None:
     asked = "temperature" if config.temperature is not None else "languages" if config.languages else None
     for i, source in enumerate(sources):
         if asked and (source.count is not None or source.weight != 1.0):
-            own = f"weight: {source.weight:g}" if source.count is None else f"count: {source.count}"
-            raise _at_odds(f"data.mix.{asked} decides how much of each source an epoch holds, and so does data.train[{i}]", own,
+            raise _at_odds(f"data.mix.{asked} decides how much of each source an epoch holds, and so does data.train[{i}]", _own(source),
                            f"data.mix.{asked}, or weights and counts", f"leave out data.mix.{asked}, or the weights and counts of data.train")
     wrong = {k: v for k, v in config.languages.items() if not (math.isfinite(v) and v > 0)}
     if wrong:
         raise _at_odds("data.mix.languages holds a share that is not positive", _shown(wrong), "numbers above 0, as in {zh: 1, en: 1}",
                        "leave a language out of the mix to keep its number, or of data.clean.languages to drop it")
+
+
+def _own(source: SourceConfig) -> str:
+    """What a source says of its own number."""
+    return f"weight: {source.weight:g}" if source.count is None else f"count: {source.count}"
 
 
 def _at_odds(message: str, got: str, expected: str, fix: str) -> GogptError:

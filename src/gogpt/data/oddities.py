@@ -13,10 +13,11 @@ from gogpt.records import Conversation, Message
 
 NOTICES = (
     "duplicates", "repeated_prompts", "placeholders", "noinput", "blank_answers", "begins_with_assistant", "ends_with_user", "same_role_twice",
-    "answer_edges", "special_marks", "dialogue_marks", "ai_phrases", "broken_text", "undeclared_calls", "other_script", "not_rendered",
+    "answer_edges", "special_marks", "dialogue_marks", "ai_phrases", "other_identity", "refusal", "broken_text", "undeclared_calls", "other_script",
+    "not_rendered",
 )
-"""Every kind, in the order in which they are shown. The first two, ``other_script`` and ``not_rendered`` are found
-by ``inspect``, which knows the other conversations, the scripts and the template."""
+"""Every kind, in the order in which they are shown. The first two, ``other_identity``, ``refusal``, ``other_script`` and
+``not_rendered`` are found by ``inspect``, which knows the other conversations, what cleaning looks for, the scripts and the template."""
 
 _HTML = ("A|ABBR|ADDRESS|ARTICLE|ASIDE|AUDIO|B|BASE|BODY|BR|BUTTON|CANVAS|CENTER|CODE|COL|DD|DIV|DL|DT|EM|FONT|FOOTER|FORM|"
          "FRAME|H1|H2|H3|H4|H5|H6|HEAD|HEADER|HR|HTML|I|IFRAME|IMG|INPUT|LABEL|LI|LINK|MAIN|MAP|META|NAV|OBJECT|OL|OPTION|P|"

@@ -23,6 +23,8 @@ from gogpt.templates import Template
 from gogpt.tokenize import Tokenizer
 from gogpt.tokenize.engines import open_engine
 
+START = "fork" if sys.platform == "linux" else "spawn"
+"""How processes begin: forked ones share what is loaded already."""
 WORTH_PROCESSES = 2 << 20
 """Bytes of data below which one process is as quick as several."""
 
@@ -79,8 +81,8 @@ class Pool:
         global _POOL, _WORKER
         _POOL, _WORKER = self, self._worker()  # loaded once: forked processes share it
         waiting: deque[tuple[Stretch, Future[None] | None]] = deque()
-        executor = ProcessPoolExecutor(self.processes, mp_context=multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn"),
-                                       initializer=_start, initargs=(None if sys.platform == "linux" else self,))
+        executor = ProcessPoolExecutor(self.processes, mp_context=multiprocessing.get_context(START), initializer=_start,
+                                       initargs=(None if START == "fork" else self,))
         try:
             for stretch in stretches:
                 waiting.append((stretch, None if self._is_done(stretch) else executor.submit(_make, stretch)))

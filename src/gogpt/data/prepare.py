@@ -125,8 +125,9 @@ def prepare(
 
         assert pa
     began = time.perf_counter()
-    sources = (*config.train, *(config.eval if isinstance(config.eval, tuple) else ()))
-    check_mix(config.mix, config.train)
+    evaluation = config.eval if isinstance(config.eval, tuple) else ()
+    sources = (*config.train, *evaluation)
+    check_mix(config.mix, config.train, evaluation)
     inputs = find_inputs(sources)
     if folder is None:
         return _prepare_in(None, config, tokenizer, template, seed, inputs, progress, began, {})

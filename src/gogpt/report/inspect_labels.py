@@ -65,6 +65,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "special_marks": ("spelled special tokens or control marks", "正文含特殊 token 或控制标记"),
     "dialogue_marks": ("role marks inside a message: turns hidden as text", "消息内含角色标记：多轮对话藏在文本里"),
     "ai_phrases": ("answers that say \"as an AI (language model)\"", "回答含“作为 AI（语言模型）”"),
+    "other_identity": ("answers that say they are another assistant, or another's work", "回答自称是其他助手或他人开发"),
+    "refusal": ("answers that refuse", "拒答"),
     "broken_text": ("replacement characters: text broken before", "含替换字符：此前已损坏的文本"),
     "undeclared_calls": ("calls of tools that are not declared", "调用了未声明的工具"),
     "other_script": ("answered in another script than asked", "回答与提问的文字不同"),

@@ -59,6 +59,10 @@ class ChatTemplate:
         known = [s for s in stop if s] + [s for s in TURN_ENDS if s in set(special)]
         self._candidates = tuple(dict.fromkeys(known))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is compiled stays here: it cannot be pickled, and another process compiles its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_compiled"}
+
     @cached_property
     def _compiled(self) -> Any:
         return compile_chat_template(self.source)
