@@ -129,7 +129,7 @@ class DataConfig(_Part):
     mix: MixConfig = MixConfig()
     across_documents: bool = Field(False, description="stage pretrain: tokens attend to the documents packed before theirs")
     prepared: str | None = Field(None, description="folder of prepared sets; default: prepared/ beside the run folder")
-    streaming: bool = Field(False, description="tokenise while training, nothing is written; needs train.max_steps")
+    streaming: bool = Field(False, description="read, tokenise and pack while training; no set is written. Needs train.max_steps; weights are rates of reading")
     workers: int | None = Field(None, ge=1, description="processes that prepare; default: every core")
 
 

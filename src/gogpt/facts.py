@@ -114,6 +114,8 @@ class DataFacts:
     """length of the longest prompt among rows without a trained token"""
     text_examples: int = 0
     """examples that are plain text (continued pretraining), where no answer and no stop is expected"""
+    sampled_only: int = 0
+    """of a stream: the training rows that all this was counted on, the first ones; 0: everything was read"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,9 @@ class RunPlan:
 
     ``bins``: the examples of each row. ``order``: the row indices of the whole run, epoch after epoch, each
     epoch shuffled by (seed, epoch); step s takes ``batch_size`` of them in turn.
+
+    ``sampled_rows``: of a stream, the rows of data that it was judged on. Its end is not known, so that ``bins``, ``tokens`` and
+    ``trained_tokens`` are of those rows alone, ``order`` is empty and ``epochs`` is 0.
     """
 
     steps: int
@@ -69,6 +72,11 @@ class RunPlan:
     parameters: int
     trainable_parameters: int
     memory: Memory
+    sampled_rows: int = 0
+
+    @property
+    def streaming(self) -> bool:
+        return self.sampled_rows > 0
 
     @property
     def num_rows(self) -> int:
@@ -97,14 +105,14 @@ class RunPlan:
 
     def to_dict(self, seconds: float | None = None) -> dict[str, Any]:
         """The document ``plan.json``."""
-        per_step = min(self.batch_size, self.num_rows * max(1.0, self.epochs)) / max(1, self.num_rows)
+        per_step = (self.batch_size if self.streaming else min(self.batch_size, self.num_rows * max(1.0, self.epochs))) / max(1, self.num_rows)
         memory = self.memory
         return {
             "steps": self.steps, "warmup_steps": self.warmup_steps, "schedule": self.schedule,
-            "learning_rate": self.learning_rate, "min_lr_ratio": self.min_lr_ratio, "epochs": self.epochs,
+            "learning_rate": self.learning_rate, "min_lr_ratio": self.min_lr_ratio, "epochs": None if self.streaming else self.epochs,
             "batch_size": self.batch_size, "micro_batch_size": self.micro_batch_size,
             "accumulation": self.accumulation, "world_size": self.world_size, "precision": self.precision,
-            "stage": self.stage, "across_documents": self.across_documents, "method": self.method, "max_length": self.max_length, "packing": self.packing, "rows": self.num_rows,
+            "stage": self.stage, "across_documents": self.across_documents, "method": self.method, "max_length": self.max_length, "packing": self.packing, "rows": self.num_rows, "sampled_rows": self.sampled_rows,
             "examples": sum(map(len, self.bins)), "tokens": self.tokens, "trained_tokens": self.trained_tokens,
             "tokens_per_step": round(self.tokens * per_step, 1),
             "trained_tokens_per_step": round(self.trained_tokens * per_step, 1),
@@ -171,8 +179,10 @@ def document_rows(config: RunConfig, documents: ExampleSet, *, seed: int | None)
     return documents.cut(order[chosen], cuts), bins
 
 
-def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env: EnvFacts, *, bins: Bins | None = None) -> RunPlan:
-    """The plan of a recipe for these examples on this machine. ``bins``: where rows are cut already (stage pretrain)."""
+def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env: EnvFacts, *, bins: Bins | None = None,
+              sampled_rows: int = 0) -> RunPlan:
+    """The plan of a recipe for these examples on this machine. ``bins``: where rows are cut already (stage pretrain).
+    ``sampled_rows``: the examples are the head of a stream, made of so many rows."""
     lengths = train.lengths
     if bins is None:
         bins = pack(lengths, config.data.max_length) if config.data.packing else one_per_row(len(train))
@@ -183,18 +193,19 @@ def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env:
     precision = pick_precision(config, env)
     dtype = pick_weights_dtype(config, precision)
     row_lengths = [int(sum(lengths[list(b)])) for b in bins]
+    epochs = total / len(bins) if bins and not sampled_rows else 0.0
     return RunPlan(
         steps=steps, warmup_steps=count_warmup(config.train, steps), schedule=config.train.schedule,
         learning_rate=config.train.learning_rate, min_lr_ratio=config.train.min_lr_ratio,
-        epochs=total / len(bins) if bins else 0.0, batch_size=config.train.batch_size,
+        epochs=epochs, batch_size=config.train.batch_size,
         micro_batch_size=config.train.micro_batch_size,
         accumulation=max(1, config.train.batch_size // (config.train.micro_batch_size * world)), world_size=world,
         precision=precision, weights_dtype=dtype, method=config.method.kind, max_length=config.data.max_length,
-        packing=config.data.packing, bins=bins, order=row_order(len(bins), total, config.train.seed),
+        packing=config.data.packing, bins=bins, order=row_order(len(bins), 0 if sampled_rows else total, config.train.seed),
         tokens=train.num_tokens, trained_tokens=train.num_trained + (len(train) - len(bins) if across else 0), across_documents=across,
         stage=config.stage, parameters=sum(math.prod(s) for s, _ in checkpoint.tensors.values()),
         trainable_parameters=count_trainable(checkpoint, config.method),
-        memory=estimate_memory(config, checkpoint, dtype, row_lengths),
+        memory=estimate_memory(config, checkpoint, dtype, row_lengths), sampled_rows=sampled_rows,
     )
 
 

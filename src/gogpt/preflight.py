@@ -11,6 +11,7 @@ import numpy as np
 from gogpt.checks import PREFLIGHT, page_of
 from gogpt.config import RunConfig
 from gogpt.data.prepare import Prepared, prepare
+from gogpt.data.stream import ExampleStream, judge_head
 from gogpt.doctor import collect_env
 from gogpt.errors import GogptError
 from gogpt.extension import Extension, read_extension
@@ -33,7 +34,7 @@ NUM_COMPARED = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preflight:
-    """Everything known before the first step."""
+    """Everything known before the first step. ``stream``: where the rows come from while training; ``prepared`` is then its head."""
 
     config: RunConfig
     folder: Path
@@ -43,6 +44,7 @@ class Preflight:
     plan: RunPlan
     facts: Facts
     verdict: Verdict
+    stream: ExampleStream | None = None
 
     @property
     def pad_id(self) -> int:
@@ -64,14 +66,31 @@ def sets_folder(config: RunConfig) -> Path:
 
 def prepare_recipe(config: RunConfig, *, progress: Callable[[int], None] | None = None, keep: bool) -> tuple[Prepared, Tokenizer, Template]:
     """The sets of a recipe, and what encoded them. ``keep``: the set is written to its folder; without it only one that lies
-    there already is used."""
+    there already is used. Raises GogptError CFG251 for a stream, of which there is no set."""
+    if config.data.streaming:
+        raise GogptError("CFG251", "a stream is never prepared: its rows are made while training", where="recipe", got="data.streaming: true",
+                         expected="a recipe whose set is written", fix="take data.streaming out, here as data.streaming=false; or go on with gogpt train")
+    tokenizer, template = encoders(config)
+    prepared = prepare(config.data, tokenizer, template, seed=config.train.seed, progress=progress, folder=sets_folder(config), keep=keep)
+    return prepared, tokenizer, template
+
+
+def encoders(config: RunConfig) -> tuple[Tokenizer, Template]:
+    """What encodes the data of a recipe. Raises GogptError TOK42x."""
     tokenizer = Tokenizer(find_tokenizer(config.model))
     template = pick_template(NO_TEMPLATE if config.stage == "pretrain" else config.data.template, tokenizer)
     if config.stage == "pretrain" and tokenizer.eos_id is None:
         raise GogptError("TOK425", "the tokenizer has no EOS to part documents with", where=tokenizer.path, got=f"eos_token: {tokenizer.eos_token!r}",
                          expected="eos_token in tokenizer_config.json, a token of the vocabulary", fix="name the token that ends a text there")
-    prepared = prepare(config.data, tokenizer, template, seed=config.train.seed, progress=progress, folder=sets_folder(config), keep=keep)
-    return prepared, tokenizer, template
+    return tokenizer, template
+
+
+def open_stream(config: RunConfig, tokenizer: Tokenizer, template: Template) -> ExampleStream:
+    """The stream of a recipe. A row that spells a special token, once the head is judged, is dropped, or trained where TOK406 is allowed."""
+    data = config.data
+    if data.special_text == "error" and "TOK406" in config.checks.allow:
+        data = data.model_copy(update={"special_text": "keep"})
+    return ExampleStream(data, tokenizer, template, seed=config.train.seed)
 
 
 def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = None, keep: bool = False) -> Preflight:
@@ -79,17 +98,24 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
     lies there already is used. Raises GogptError for what cannot be judged at all."""
     refuse_unbuilt(config)
     refuse_misplaced(config)
+    refuse_unstreamed(config)
     for code in config.checks.allow:
         page_of(code)  # a misspelt code would allow nothing, and say so only after hours
     folder = find_model(config.model)
     check_new_tokens(config.method, folder)
     env = collect_env(Path(config.output))
-    prepared, tokenizer, template = prepare_recipe(config, progress=progress, keep=keep)
+    stream = None
+    if config.data.streaming:
+        tokenizer, template = encoders(config)
+        stream = open_stream(config, tokenizer, template)
+        prepared = judge_head(stream, progress=progress)
+    else:
+        prepared, tokenizer, template = prepare_recipe(config, progress=progress, keep=keep)
     bins = None
     if config.stage == "pretrain":
         pieces, bins = document_rows(config, prepared.train, seed=config.train.seed)
         prepared = replace(prepared, train=pieces, eval=document_rows(config, prepared.eval, seed=None)[0])
-    plan = make_plan(config, prepared.train, Checkpoint(folder), env, bins=bins)
+    plan = make_plan(config, prepared.train, Checkpoint(folder), env, bins=bins, sampled_rows=prepared.facts.sampled_only)
     data = count_collated(prepared, plan, tokenizer)
     if config.stage == "pretrain":  # what cutting into rows leaves without a predecessor is not trained
         data = replace(data, tokens=plan.tokens, trained_tokens=plan.trained_tokens, longest=int(prepared.train.lengths.max(initial=0)))
@@ -98,7 +124,7 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
                   model=count_added(model_facts(config, folder, tokenizer), read_extension(folder), prepared))
     verdict = judge(PREFLIGHT, facts, allow=config.checks.allow)
     return Preflight(config=config, folder=folder, tokenizer=tokenizer, template=template,
-                     prepared=replace(prepared, facts=data), plan=plan, facts=facts, verdict=verdict)
+                     prepared=replace(prepared, facts=data), plan=plan, facts=facts, verdict=verdict, stream=stream)
 
 
 def count_added(model: ModelFacts, note: Extension | None, prepared: Prepared) -> ModelFacts:
@@ -124,7 +150,8 @@ def count_collated(prepared: Prepared, plan: RunPlan, tokenizer: Tokenizer) -> D
 
 def refuse_misplaced(config: RunConfig) -> None:
     """A setting that says nothing in this stage is refused, not ignored."""
-    said = config.data.model_fields_set
+    # A default that is written out, as in the recipe of a run folder, asks for nothing.
+    said = {name for name, field in type(config.data).model_fields.items() if getattr(config.data, name) != field.default}
     if config.stage == "pretrain":
         wrong = [f"data.{key}" for key in ("train_on", "overlong") if key in said]
         wrong += ["data.template"] * (config.data.template not in ("auto", NO_TEMPLATE)) + ["data.packing: false"] * (not config.data.packing)
@@ -137,6 +164,31 @@ def refuse_misplaced(config: RunConfig) -> None:
                          fix="take it out, or choose the other stage")
 
 
+def refuse_unstreamed(config: RunConfig) -> None:
+    """What needs the whole set, or a folder for it, has no meaning in a stream and is refused by name."""
+    data = config.data
+    if not data.streaming:
+        return
+    if config.train.max_steps is None:
+        raise GogptError("CFG251", "data.streaming needs train.max_steps: how long an epoch is, is not known before it is read", where="recipe",
+                         expected="the number of optimizer steps", fix="set train.max_steps, or take data.streaming out")
+    whole = {
+        f"data.eval: {data.eval}": not isinstance(data.eval, tuple) and data.eval > 0,
+        "data.mix.temperature": data.mix.temperature is not None,
+        "data.mix.languages": bool(data.mix.languages),
+        "count of a source": any(s.count is not None for s in data.train),
+        f"data.clean.duplicates: {data.clean.duplicates}": data.clean.duplicates in ("exact", "near"),
+        f"data.clean.leakage: {data.clean.leakage}": data.clean.leakage in ("exact", "near"),
+        "data.prepared": data.prepared is not None,
+        "data.workers": data.workers is not None,
+    }
+    asked = [name for name, yes in whole.items() if yes]
+    if asked:
+        raise GogptError("CFG251", f"a stream cannot do {', '.join(asked)}: the whole set is never there", where="recipe",
+                         expected="evaluation from sources of its own, weights, and what is judged row by row",
+                         fix="take it out, or take data.streaming out and prepare the set")
+
+
 def refuse_unbuilt(config: RunConfig) -> None:
     """A setting that would be silently ignored is refused by name."""
     unbuilt = {
@@ -145,7 +197,6 @@ def refuse_unbuilt(config: RunConfig) -> None:
         f"parallel.processes: {config.parallel.processes}": config.parallel.processes != 1,
         "parallel.zero": config.parallel.zero is not None,
         "parallel.config": config.parallel.config is not None,
-        "data.streaming": config.data.streaming,
     }
     asked = [name for name, yes in unbuilt.items() if yes]
     if asked:

@@ -22,7 +22,10 @@ def time_run(before: Preflight) -> float:
     padded tokens of all micro-batches. Loading, evaluation and saving are not in it."""
     plan, examples = before.plan, before.prepared.train
     lengths = examples.lengths
-    rows = [int(sum(lengths[i] for i in plan.bins[int(r)])) for r in plan.order]
+    order = list(range(len(plan.bins))) if plan.streaming else plan.order.tolist()
+    rows = [int(sum(lengths[i] for i in plan.bins[r])) for r in order]
+    # Of a stream the rows of its head are known: the others are taken to be as long.
+    scale = plan.steps * plan.batch_size / max(1, len(order)) if plan.streaming else 1.0
     size = plan.micro_batch_size
     padded = [max(chunk) * len(chunk) for chunk in (rows[at : at + size] for at in range(0, len(rows), size))]
     with quiet_engines():
@@ -34,8 +37,8 @@ def time_run(before: Preflight) -> float:
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=plan.precision == "bf16")
     dtype = torch.bfloat16 if plan.precision == "bf16" else next(model.parameters()).dtype
     seconds, tokens = 0.0, 0
-    for number, at in enumerate(range(0, len(plan.order), size)):
-        batch = make([plan.bins[int(r)] for r in plan.order[at : at + size]])
+    for number, at in enumerate(range(0, len(order), size)):
+        batch = make([plan.bins[r] for r in order[at : at + size]])
         batch.pop("origins")
         started = time.perf_counter()
         with autocast:
@@ -47,8 +50,8 @@ def time_run(before: Preflight) -> float:
             seconds += time.perf_counter() - started
             tokens += int(batch["input_ids"].numel())
         elif len(padded) == 1:
-            return time.perf_counter() - started
+            return (time.perf_counter() - started) * scale
         model.zero_grad(set_to_none=True)
         if seconds > PROBE_SECONDS or number >= 20:
             break
-    return sum(padded) * seconds / max(1, tokens)
+    return scale * sum(padded) * seconds / max(1, tokens)

@@ -21,6 +21,8 @@ from transformers import set_seed
 
 from gogpt.adapters import BASE_NOTE, add_method
 from gogpt.config import RunConfig, parse_recipe
+from gogpt.data.ledger import Ledger
+from gogpt.data.stream import RowStream, read_mark
 from gogpt.errors import GogptError
 from gogpt.extension import read_extension, write_extension
 from gogpt.facts import StepStats, to_json
@@ -39,7 +41,7 @@ from gogpt.runfolder import (
     write_text,
 )
 from gogpt.show import pick_samples, write_samples
-from gogpt.trainer import GogptTrainer, Rhythm, checkpoint_of, quiet_engines, training_arguments
+from gogpt.trainer import STREAM_MARK, GogptTrainer, Rhythm, checkpoint_of, quiet_engines, training_arguments
 from gogpt.watch import RUN_CHECKS, RunStopped, Watch
 
 
@@ -176,8 +178,13 @@ def _start_step(folder: RunFolder, before: Preflight) -> int:
 
 
 def fingerprint(before: Preflight) -> str:
-    """SHA-256 over every id, label, row, the order and the learning rates: what makes two runs one trajectory."""
+    """SHA-256 over every id, label, row, the order and the learning rates: what makes two runs one trajectory.
+
+    Of a stream, over the ids and rows of its head and over all that its rows are made of (``ExampleStream.fingerprint``).
+    """
     digest = hashlib.sha256()
+    if before.stream is not None:
+        digest.update(before.stream.fingerprint().encode())
     train_set, plan = before.prepared.train, before.plan
     digest.update(train_set.digest().encode())
     digest.update(np.ascontiguousarray(plan.order).tobytes())
@@ -222,10 +229,38 @@ def write_documents(folder: RunFolder, before: Preflight, lang: str) -> None:
     write_json(folder.plan, {**before.plan.to_dict(), "fingerprint": fingerprint(before)})
     write_json(folder.facts, before.facts)
     write_json(folder.findings, findings_document(before.config.output, "run", before.verdict, lang=lang))
+    if before.stream is None:
+        _write_ledger(folder, before)
+    write_samples(folder.samples, before.prepared.train, before.prepared.sampled, before.tokenizer, before.template.name)
+
+
+def _write_ledger(folder: RunFolder, before: Preflight) -> None:
     write_json(folder.ledger, before.prepared.ledger.to_dict())
     rejects = (json.dumps(to_json(r), ensure_ascii=False, default=str) + "\n" for r in before.prepared.rejects())
     write_text(folder.rejects, "".join(rejects))
-    write_samples(folder.samples, before.prepared.train, before.prepared.sampled, before.tokenizer, before.template.name)
+
+
+@contextlib.contextmanager
+def opened_stream(before: Preflight, folder: RunFolder, start: int, note: Callable[[str], None]) -> Iterator[RowStream | None]:
+    """The rows of a streaming run from the first on, None for another run. Whatever happens, the ledger of what was read is written.
+
+    Raises GogptError RUN612 while the steps up to ``start`` are read again, where they are not what was trained.
+    """
+    if before.stream is None:
+        yield None
+        return
+    held, size = before.prepared.held or Ledger(), before.plan.batch_size
+    rows = RowStream(before.stream, ledger=held, rejects=folder.rejects, step_rows=size, note=note)
+    mark = read_mark(folder.checkpoint(start) / STREAM_MARK) if start else None
+    if start:
+        note("reading the stream again up to the checkpoint")
+    if mark is not None and mark.get("digest"):
+        rows.expect(int(mark["rows"]), str(mark["digest"]), str(folder.path))
+    try:
+        yield rows
+    finally:
+        rows.close()
+        write_json(folder.ledger, rows.ledger.to_dict())
 
 
 def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, status: _Status, start: int, lang: str) -> Outcome:
@@ -242,18 +277,20 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
         watch.recall(lines_up_to(folder.metrics, start))
         watch.start(list(model.parameters()))
         trainer: GogptTrainer
-        with interruptible(observer.note) as interrupted:
+        with interruptible(observer.note) as interrupted, opened_stream(before, folder, start, observer.note) as stream:
             rhythm = Rhythm(lambda: trainer, config, plan, evaluates=len(before.prepared.eval) > 0, interrupted=interrupted)
             trainer = GogptTrainer(
                 model=model, args=args, plan=plan, watch=watch, folder=folder,
                 train_set=before.prepared.train, eval_set=before.prepared.eval, pad_id=before.pad_id,
-                keep=config.train.keep_checkpoints, on_eval=observer.evaluated, callbacks=[rhythm],
+                keep=config.train.keep_checkpoints, stream=stream, on_eval=observer.evaluated, callbacks=[rhythm],
             )
             observer.started(plan.steps, start)
             checkpoint = str(folder.checkpoint(start)) if start else None
             try:
                 trainer.train(resume_from_checkpoint=checkpoint)
             except RunStopped as stopped:
+                if stream is not None:
+                    write_json(folder.ledger, stream.ledger.to_dict())
                 _finish_stopped(before, folder, status, watch, stopped, trainer.state.global_step, lang)
                 raise
             step = int(trainer.state.global_step)

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,17 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from gogpt.config import RunConfig
 from gogpt.data.store import ExampleSet
+from gogpt.data.stream import RowStream
 from gogpt.errors import GogptError
 from gogpt.loss import summed_loss
 from gogpt.packing import Bins, batch_rows
 from gogpt.plan import RunPlan
-from gogpt.runfolder import RunFolder
+from gogpt.records import Example
+from gogpt.runfolder import RunFolder, write_json
 from gogpt.watch import Watch
 
+STREAM_MARK = "stream.json"
+"""In the checkpoint of a streaming run: how many rows it has trained, and their digest."""
 TENSORS = ("input_ids", "labels", "position_ids", "document_ids")
 
 OURS = {
@@ -70,16 +74,40 @@ class Rows(Dataset[tuple[int, ...]]):
         return self.bins[int(self.order[i])]
 
 
-def collate(examples: ExampleSet, pad_id: int, *, across: bool = False) -> Callable[[list[tuple[int, ...]]], dict[str, Any]]:
-    """Rows of example indices -> tensors ``[B, T]`` (int64), and the rows' origins for the watch. ``across``: as in ``batch_rows``."""
+class StreamRows(Dataset[tuple[Example, ...]]):
+    """Rows of a stream, which is asked in order: item i is its row i. Rows before it for which nobody asked (those of the steps that a
+    resumed run has done) are read and passed over."""
 
-    def make(rows: list[tuple[int, ...]]) -> dict[str, Any]:
-        batch = batch_rows([[examples[i] for i in row] for row in rows], pad_id, across=across)
+    def __init__(self, rows: RowStream, num_rows: int) -> None:
+        self.rows, self.num_rows = rows, num_rows
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def __getitem__(self, i: int) -> tuple[Example, ...]:
+        if i < self.rows.taken:
+            raise IndexError(f"row {i} of the stream is gone: {self.rows.taken} were taken")
+        while self.rows.taken < i:
+            next(self.rows)
+        return next(self.rows)
+
+
+def collate_rows(pad_id: int, *, across: bool = False) -> Callable[[Sequence[Sequence[Example]]], dict[str, Any]]:
+    """Rows of examples -> what ``collate`` gives."""
+
+    def make(rows: Sequence[Sequence[Example]]) -> dict[str, Any]:
+        batch = batch_rows(rows, pad_id, across=across)
         out: dict[str, Any] = {name: torch.from_numpy(getattr(batch, name)) for name in TENSORS}
         out["origins"] = [[str(o) for o in row] for row in batch.origins]
         return out
 
     return make
+
+
+def collate(examples: ExampleSet, pad_id: int, *, across: bool = False) -> Callable[[list[tuple[int, ...]]], dict[str, Any]]:
+    """Rows of example indices -> tensors ``[B, T]`` (int64), and the rows' origins for the watch. ``across``: as in ``batch_rows``."""
+    make = collate_rows(pad_id, across=across)
+    return lambda rows: make([[examples[i] for i in row] for row in rows])
 
 
 def check_trainer_keys(config: RunConfig) -> set[str]:
@@ -146,12 +174,16 @@ class GogptTrainer(Trainer):
 
     def __init__(
         self, *, plan: RunPlan, watch: Watch, folder: RunFolder, train_set: ExampleSet, eval_set: ExampleSet,
-        pad_id: int, keep: int, on_eval: Callable[[dict[str, float]], None] | None = None, **kwargs: Any,
+        pad_id: int, keep: int, stream: RowStream | None = None, on_eval: Callable[[dict[str, float]], None] | None = None,
+        **kwargs: Any,
     ) -> None:
+        """``stream``: where the rows come from, in place of ``train_set``."""
         self.plan, self.watch, self.folder, self.keep, self.on_eval = plan, watch, folder, keep, on_eval
         self.protected_step: int | None = None
-        self._eval_set, self._pad_id = eval_set, pad_id
-        super().__init__(train_dataset=Rows(plan.bins, plan.order), data_collator=collate(train_set, pad_id, across=plan.across_documents), **kwargs)
+        self._eval_set, self._pad_id, self._stream = eval_set, pad_id, stream
+        rows = StreamRows(stream, plan.steps * plan.batch_size) if stream is not None else Rows(plan.bins, plan.order)
+        make: Any = collate_rows(pad_id, across=plan.across_documents) if stream is not None else collate(train_set, pad_id, across=plan.across_documents)
+        super().__init__(train_dataset=rows, data_collator=make, **kwargs)
         # The number of trained tokens of the step comes to compute_loss whatever the model's signature says.
         self.model_accepts_loss_kwargs = True
         self.remove_callback(PrinterCallback)
@@ -230,6 +262,8 @@ class GogptTrainer(Trainer):
         final = self.folder.checkpoint(self.state.global_step)
         try:
             super()._save_checkpoint(model, trial)
+            if self._stream is not None:
+                self._mark_stream(written)
             shutil.rmtree(final, ignore_errors=True)
             os.replace(written, final)
         except BaseException:
@@ -238,6 +272,14 @@ class GogptTrainer(Trainer):
         for step in self.folder.checkpoint_steps()[: -self.keep]:
             if step != self.protected_step:
                 shutil.rmtree(self.folder.checkpoint(step), ignore_errors=True)
+
+
+    def _mark_stream(self, written: Path) -> None:
+        """What a resumed run must find again, and the ledger of what was read so far."""
+        assert self._stream is not None
+        rows = int(self.state.global_step) * self.plan.batch_size
+        write_json(written / STREAM_MARK, {"rows": rows, "digest": self._stream.digest(rows)})
+        write_json(self.folder.ledger, self._stream.ledger.to_dict())
 
 
 def held_out_loss(
@@ -271,7 +313,7 @@ class Rhythm(TrainerCallback):
                  interrupted: Callable[[], bool]) -> None:
         self._trainer_of, self._interrupted, self._evaluates = trainer_of, interrupted, evaluates
         self._plan = plan
-        per_epoch = max(1, round(plan.num_rows / plan.batch_size))
+        per_epoch = max(1, plan.steps // 10 if plan.streaming else round(plan.num_rows / plan.batch_size))
         self._eval_every = config.train.eval_every or per_epoch
         self._save_every = config.train.save_every or per_epoch
         self._patience = config.train.early_stopping

@@ -403,6 +403,37 @@ data:
 stage: pretrain
 data: {train: books/, max_length: 2048}""",
     ),
+    "CFG251": _page(
+        title=("a stream cannot do this", "流式训练无法做到"),
+        what=(
+            "Whether a recipe with data.streaming: true has train.max_steps, and nothing that needs the whole set or a folder for it: "
+            "data.eval as a fraction, data.mix.temperature, data.mix.languages, a source's count, data.clean.duplicates or data.clean.leakage: "
+            "exact or near, data.prepared, data.workers; and whether gogpt prepare is asked for the set of a stream.",
+            "检查 data.streaming: true 的配方是否有 train.max_steps，并且没有需要完整数据集或其文件夹的设置：data.eval 为比例、data.mix.temperature、"
+            "data.mix.languages、来源的 count、data.clean.duplicates 或 data.clean.leakage 为 exact 或 near、data.prepared、data.workers；"
+            "以及是否对流式配方使用 gogpt prepare。",
+        ),
+        why=(
+            "A stream is read while it trains. How long an epoch is, which rows repeat and which share a language has, is known only when all of "
+            "it was read; an approximation would be another set than the recipe says.",
+            "流式数据边读边训练。一轮有多长、哪些行重复、某语言占多少，只有读完全部数据才知道；近似的结果与配方所写的不是同一个数据集。",
+        ),
+        fix=(
+            "Set train.max_steps, evaluate on a file of its own, balance sources by weight (the rate at which their rows are read), and remove duplicates "
+            "beforehand. Or take data.streaming out and let the set be prepared.",
+            "设置 train.max_steps；用单独的文件评估；用 weight（读取各来源行的速率）平衡来源；事先去除重复。或者去掉 data.streaming，先准备数据集。",
+        ),
+        example="""CFG251 recipe: a stream cannot do data.eval: 0.02: the whole set is never there
+  expected: evaluation from sources of its own, weights, and what is judged row by row
+  fix:      take it out, or take data.streaming out and prepare the set
+
+data:
+  train: [{path: web/*.jsonl.zst}, {path: chat.jsonl, weight: 0.2}]
+  eval: held_out.jsonl
+  streaming: true
+train:
+  max_steps: 20000""",
+    ),
     "DAT300": _page(
         title=("no such data file", "没有这个数据文件"),
         what=(

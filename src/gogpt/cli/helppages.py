@@ -65,6 +65,8 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "lr": "`[[step, learning rate], ...]` of every step; of a long run about 2,000 of them, with the first, the peak and the last",
         "tokens, trained_tokens, tokens_per_step, trained_tokens_per_step": "of one pass; of an average step",
         "parameters, trainable_parameters, method, precision, max_length, packing, stage, across_documents": "what is trained, and how",
+        "sampled_rows": "of a stream, the rows of data that it was judged on: `rows`, `examples`, `tokens` and `trained_tokens` are of those, and `epochs` is "
+                        "null; else 0",
         "memory": "estimated bytes of a step's peak: `total` = `weights` + `gradients` + `optimizer` + `activations`",
         "seconds": "estimated from timed micro-batches; null where nothing was timed",
     }),
@@ -293,7 +295,7 @@ NOTES = {
 
 REFUSED: dict[str, tuple[str, tuple[Any, ...]]] = {
     "method.kind": ("qlora", ("qlora",)), "parallel.engine": ("fsdp, deepspeed", ("fsdp", "deepspeed")),
-    "parallel.processes": ("more than 1", (2,)), "data.streaming": ("true", ("true",)),
+    "parallel.processes": ("more than 1", (2,)),
     "parallel.zero": ("any value", (0, 1, 2, 3)), "parallel.config": ("any value", ("ds.json",)),
 }
 """What this version refuses by name (CFG230), in words and as values that the tests show to the preflight."""

@@ -78,14 +78,18 @@ class TerminalObserver:
         plan, data = before.plan, before.prepared.facts
         dropped = sum(before.prepared.ledger.drops.values())
         share = data.trained_tokens / data.tokens if data.tokens else 0
+        if plan.streaming:
+            self._say(say(self._lang, "streaming judged on the first {rows:,} rows; the others are read while training", rows=data.sampled_only))
         self._say(say(
             self._lang, "data      {rows:,} rows in, {dropped:,} dropped, {examples:,} examples to train, {held:,} held out",
             rows=data.rows_in, dropped=dropped, examples=data.examples, held=data.eval_examples))
         self._say(say(
-            self._lang, "tokens    {tokens} an epoch, {trained} trained ({share:.0%}), template {template}",
+            self._lang, "tokens    {tokens} in them, {trained} trained ({share:.0%}), template {template}" if plan.streaming else
+            "tokens    {tokens} an epoch, {trained} trained ({share:.0%}), template {template}",
             tokens=short_number(data.tokens), trained=short_number(data.trained_tokens), share=share, template=data.template))
+        length = " ({epochs:.3g} epochs)" if not plan.streaming else ""
         self._say(say(
-            self._lang, "plan      {steps:,} steps of {batch} rows ({epochs:.3g} epochs), learning rate up to {rate:g} ({schedule}, "
+            self._lang, "plan      {steps:,} steps of {batch} rows" + length + ", learning rate up to {rate:g} ({schedule}, "
             "warm-up {warmup} steps), {precision}", steps=plan.steps, batch=plan.batch_size, epochs=plan.epochs,
             rate=plan.learning_rate, schedule=plan.schedule, warmup=plan.warmup_steps, precision=plan.precision))
         self._say(say(

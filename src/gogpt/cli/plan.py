@@ -69,11 +69,13 @@ def _print(before: Preflight, d: dict[str, Any], console: Console, lang: str) ->
     share = data.trained_tokens / data.tokens if data.tokens else 0
     filled = data.tokens / (d["rows"] * d["max_length"]) if d["packing"] and d["rows"] else None
     rows = f"{d['rows']:,} rows of up to {d['max_length']:,} tokens" + (f", {filled:.0%} filled" if filled else "")
+    streaming, length = d["sampled_rows"] > 0, "" if d["epochs"] is None else f" = {d['epochs']:.3g} epochs"
     lines = [
+        *([("streaming", f"judged on the first {d['sampled_rows']:,} rows; the others are read while training")] if streaming else []),
         ("data", f"{data.rows_in:,} rows in, {sum(data.drops.values()):,} dropped, {data.examples:,} examples to train, {data.eval_examples:,} held out"),
-        ("tokens", f"{data.tokens:,} an epoch, {data.trained_tokens:,} trained ({share:.1%}), template {data.template}"),
+        ("tokens", f"{data.tokens:,} {'in them' if streaming else 'an epoch'}, {data.trained_tokens:,} trained ({share:.1%}), template {data.template}"),
         ("packing" if d["packing"] else "rows", rows if d["packing"] else f"{d['rows']:,} examples, one a row"),
-        ("steps", f"{d['steps']:,} = {d['epochs']:.3g} epochs, {d['batch_size']} rows each = {d['micro_batch_size']} x {d['accumulation']} accumulated x {d['world_size']} process"),
+        ("steps", f"{d['steps']:,}{length}, {d['batch_size']} rows each = {d['micro_batch_size']} x {d['accumulation']} accumulated x {d['world_size']} process"),
         ("a step", f"about {d['tokens_per_step']:,.0f} tokens, {d['trained_tokens_per_step']:,.0f} trained"),
         ("train", f"{d['method']}: {short_number(d['trainable_parameters'])} of {short_number(d['parameters'])} parameters, {d['precision']}"),
         ("memory", f"about {size(memory['total'])} = weights {size(memory['weights'])} + gradients {size(memory['gradients'])} + optimizer {size(memory['optimizer'])} + activations {size(memory['activations'])}"),

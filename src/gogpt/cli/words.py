@@ -27,6 +27,11 @@ ZH = {
         "token     每轮 {tokens}，其中训练 {trained}（{share:.0%}），模板 {template}",
     "plan      {steps:,} steps of {batch} rows ({epochs:.3g} epochs), learning rate up to {rate:g} ({schedule}, warm-up {warmup} steps), {precision}":
         "计划      {steps:,} 步，每步 {batch} 行（{epochs:.3g} 轮），学习率最高 {rate:g}（{schedule}，预热 {warmup} 步），{precision}",
+    "streaming judged on the first {rows:,} rows; the others are read while training": "流式      仅依据前 {rows:,} 行判断；其余的行在训练时读取",
+    "tokens    {tokens} in them, {trained} trained ({share:.0%}), template {template}": "token     其中 {tokens}，训练 {trained}（{share:.0%}），模板 {template}",
+    "plan      {steps:,} steps of {batch} rows, learning rate up to {rate:g} ({schedule}, warm-up {warmup} steps), {precision}":
+        "计划      {steps:,} 步，每步 {batch} 行，学习率最高 {rate:g}（{schedule}，预热 {warmup} 步），{precision}",
+    "reading the stream again up to the checkpoint": "重新读取数据流，直到检查点",
     "train     {trainable} of {parameters} parameters ({method})": "训练      {parameters} 个参数中的 {trainable} 个（{method}）",
     "loss {loss:.4f}  lr {lr:.2e}  {rate:,.0f} tokens/s": "损失 {loss:.4f}  学习率 {lr:.2e}  {rate:,.0f} token/秒",
     "step {step}/{total}  {info}  left {left}": "第 {step}/{total} 步  {info}  剩余 {left}",

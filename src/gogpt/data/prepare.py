@@ -15,7 +15,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from gogpt.data.pool import WORTH_PROCESSES, Done, Pool, num_workers
 from gogpt.data.select import Selection, Selector
 from gogpt.data.store import ExampleSet, read_block
 from gogpt.data.stretches import Inputs, find_inputs, stretches
-from gogpt.data.work import NUM_SAMPLED
+from gogpt.data.work import NUM_SAMPLED, Stretch
 from gogpt.errors import GogptError
 from gogpt.facts import DataFacts, Tally
 from gogpt.records import Conversation, Message, Origin
@@ -65,6 +65,8 @@ class Prepared:
     engine: str = ""
     told: tuple[str, ...] = ()
     mix: tuple[dict[str, Any], ...] = ()
+    held: Ledger | None = None
+    """of a head: what was read for the evaluation set alone"""
 
     def rejects(self) -> Iterator[dict[str, Any]]:
         """What was dropped, with its reason, in the order of reading."""
@@ -195,16 +197,55 @@ def _prepare_in(
     return prepared
 
 
+def prepare_head(config: DataConfig, tokenizer: Tokenizer, template: Template, inputs: Inputs, some: Iterator[Stretch], *, seed: int,
+                 progress: Callable[[int], None] | None = None) -> Prepared:
+    """A set of ``some`` stretches of the sources of ``inputs`` (those of training, then those of evaluation), in memory: what a stream is
+    judged on. Each counts once, whatever its weight.
+
+    Raises GogptError as ``prepare`` does.
+    """
+    began = time.perf_counter()
+    config = config.model_copy(update={"train": tuple(s.model_copy(update={"weight": 1.0}) for s in config.train)})
+    pool = Pool(config=config, tokenizer=tokenizer, template=template, engine=tokenizer.backend.library, seed=seed, processes=1, folder=None)
+    found = _Gathered()
+    for done in pool.run(some):
+        found.add(done)
+        if progress:
+            progress(found.ledger.rows_in)
+    _tell(found.ledger, inputs)
+    held = _held(found, config, inputs)
+    prepared = _decide(found, config, tokenizer, template, seed, inputs, None, {}, seconds=time.perf_counter() - began, engine=pool.engine, told=())
+    held.examples = {"eval": len(prepared.eval)} if config.eval else {}
+    facts = replace(prepared.facts, sampled_only=prepared.facts.rows_in - held.rows_in)
+    return replace(prepared, facts=facts, held=held)
+
+
+def _held(found: _Gathered, config: DataConfig, inputs: Inputs) -> Ledger:
+    """The ledger of the evaluation sources alone."""
+    ledger = Ledger(schema={f.shown: inputs.schemas[f.shown] for f in inputs.files if f.source >= len(config.train)})
+    for done in found.done:
+        if done.source >= len(config.train):
+            ledger.join(**done.document["ledger"])
+            ledger.rejects += done.rejects  # type: ignore[arg-type]
+    ledger.kept = {"eval": ledger.conversations} if config.eval else {}
+    return ledger
+
+
 def _gather(pool: Pool, inputs: Inputs, progress: Callable[[int], None] | None) -> _Gathered:
     found = _Gathered()
     for done in pool.run(stretches(inputs)):
         found.add(done)
         if progress:
             progress(found.ledger.rows_in)
-    found.ledger.schema = dict(inputs.schemas)
-    for what, count in inputs.notes.items():
-        found.ledger.note(what, count)
+    _tell(found.ledger, inputs)
     return found
+
+
+def _tell(ledger: Ledger, inputs: Inputs) -> None:
+    """What is known of the files once they are read."""
+    ledger.schema = dict(inputs.schemas)
+    for what, count in inputs.notes.items():
+        ledger.note(what, count)
 
 
 def _decide(found: _Gathered, config: DataConfig, tokenizer: Tokenizer, template: Template, seed: int, inputs: Inputs, place: Path | None,

@@ -33,6 +33,8 @@ NUM_BLOCKS = 2048
 NUM_ROWS = 1024
 """Rows of a stretch whose rows are read before (arrays, tables, compressed files, the hub)."""
 BUFFER = 8 << 20
+NUM_PARTS, PART = 256, 1 << 18
+"""Of a digest that does not read the whole file: parts, and bytes of each."""
 PACKED = 4
 """How much larger a compressed file is taken to be."""
 
@@ -62,8 +64,9 @@ class Inputs:
         return sum(f.size * (PACKED if f.path is not None and f.path.suffix in (".gz", ".zst", ".parquet") else 1) for f in self.files)
 
 
-def find_inputs(sources: Sequence[SourceConfig]) -> Inputs:
-    """Find and digest every file. Raises GogptError DAT300, DAT302, DAT304."""
+def find_inputs(sources: Sequence[SourceConfig], *, whole: bool = True) -> Inputs:
+    """Find and digest every file. ``whole``: its whole content, else its size and parts spread over it, in a time that does not
+    grow with it. Raises GogptError DAT300, DAT302, DAT304."""
     files = []
     for number, source in enumerate(sources):
         if is_hub_id(source.path):
@@ -71,19 +74,39 @@ def find_inputs(sources: Sequence[SourceConfig]) -> Inputs:
             files.append(Input(source=number, shown=hub.id, path=None, digest=hub_revision(hub), size=0))
             continue
         for file in find_files(source.path, source.split):
-            digest = xxhash.xxh3_128()
-            size = 0
-            with file.open("rb") as raw:
-                while chunk := raw.read(BUFFER):
-                    digest.update(chunk)
-                    size += len(chunk)
-            files.append(Input(source=number, shown=display_path(file), path=file, digest=digest.hexdigest(), size=size))
+            digest, size = _digest(file) if whole else _digest_of_parts(file)
+            files.append(Input(source=number, shown=display_path(file), path=file, digest=digest, size=size))
     return Inputs(sources=sources, files=files)
 
 
-def stretches(inputs: Inputs) -> Iterator[Stretch]:
-    """Every stretch of every file, in order. Raises GogptError DAT3xx for a file that cannot be read, or whose schema cannot be told."""
-    size = min(LARGEST, max(SMALLEST, inputs.num_bytes // NUM_BLOCKS))
+def _digest(file: Path) -> tuple[str, int]:
+    """XXH3 of the content, and its bytes."""
+    digest = xxhash.xxh3_128()
+    size = 0
+    with file.open("rb") as raw:
+        while chunk := raw.read(BUFFER):
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.hexdigest(), size
+
+
+def _digest_of_parts(file: Path) -> tuple[str, int]:
+    """XXH3 of the size and ``NUM_PARTS`` evenly spread parts, the first and the last among them; of the content where that is no more."""
+    size = file.stat().st_size
+    if size <= NUM_PARTS * PART:
+        return _digest(file)
+    digest = xxhash.xxh3_128(str(size).encode())
+    with file.open("rb") as raw:
+        for i in range(NUM_PARTS):
+            raw.seek((size - PART) * i // (NUM_PARTS - 1))
+            digest.update(raw.read(PART))
+    return digest.hexdigest(), size
+
+
+def stretches(inputs: Inputs, *, size: int | None = None, num_rows: int = NUM_ROWS) -> Iterator[Stretch]:
+    """Every stretch of every file, in order: of about ``size`` bytes (None: by the whole set's), or of ``num_rows`` rows where those are
+    read before. Raises GogptError DAT3xx for a file that cannot be read, or whose schema cannot be told."""
+    size = size or min(LARGEST, max(SMALLEST, inputs.num_bytes // NUM_BLOCKS))
     number = itertools.count()
     for at, file in enumerate(inputs.files):
         source = inputs.sources[file.source]
@@ -94,11 +117,11 @@ def stretches(inputs: Inputs) -> Iterator[Stretch]:
         whole = Stretch(number=-1, source=file.source, file=at, shown=file.shown, schema=schema, forced=forced)
         if file.path is not None and source.limit is None and schema.join is None and is_lines(file.path):
             rows.close()  # type: ignore[attr-defined]
-            for start, end, before in _line_ranges(file.path, size):
-                yield replace(whole, number=next(number), path=str(file.path), start=start, end=end, row=before)
+            for start, end, before, count in _line_ranges(file.path, size):
+                yield replace(whole, number=next(number), path=str(file.path), start=start, end=end, row=before, num_rows=count)
             continue
-        for some in _some(_all(head, rows, source, schema, file, inputs)):
-            yield replace(whole, number=next(number), rows=some)
+        for some in _some(_all(head, rows, source, schema, file, inputs), num_rows):
+            yield replace(whole, number=next(number), rows=some, num_rows=len(some))
 
 
 def _rows(file: Input, source: SourceConfig, notes: dict[str, int]) -> Iterator[SourceRow]:
@@ -119,13 +142,13 @@ def _all(head: list[SourceRow], rows: Iterator[SourceRow], source: SourceConfig,
     return schema.join(everything, note) if schema.join is not None else everything
 
 
-def _some(rows: Iterator[SourceRow]) -> Iterator[tuple[SourceRow, ...]]:
-    while some := tuple(itertools.islice(rows, NUM_ROWS)):
+def _some(rows: Iterator[SourceRow], count: int) -> Iterator[tuple[SourceRow, ...]]:
+    while some := tuple(itertools.islice(rows, count)):
         yield some
 
 
-def _line_ranges(path: Path, size: int) -> Iterator[tuple[int, int, int]]:
-    """Start and end in bytes, and the number of rows before, of stretches of whole lines of about ``size`` bytes."""
+def _line_ranges(path: Path, size: int) -> Iterator[tuple[int, int, int, int]]:
+    """Start and end in bytes, the number of rows before and of rows inside, of stretches of whole lines of about ``size`` bytes."""
     rows = start = 0
     with path.open("rb") as file:
         while True:
@@ -134,9 +157,10 @@ def _line_ranges(path: Path, size: int) -> Iterator[tuple[int, int, int]]:
                 return
             if data[-1:] != b"\n":
                 data += file.readline()
-            yield start, start + len(data), rows
+            count = _num_rows(data)
+            yield start, start + len(data), rows, count
             start += len(data)
-            rows += _num_rows(data)
+            rows += count
 
 
 def _num_rows(data: bytes) -> int:

@@ -44,7 +44,7 @@ NUM_AUDITED = 3
 class Stretch:
     """What a block is made of: bytes of a file of JSON lines (``[start, end)``, whole lines), or rows that were read already.
 
-    ``number``: of the block; ``file``: of the path among the files of the set; ``row``: rows of the file before it;
+    ``number``: of the block; ``file``: of the path among the files of the set; ``row``: rows of the file before it, ``num_rows`` in it;
     ``schema``: as ``schemas_named`` knows it; ``forced``: the user named the schema.
     """
 
@@ -58,6 +58,7 @@ class Stretch:
     start: int = 0
     end: int = 0
     row: int = 0
+    num_rows: int = 0
     rows: tuple[SourceRow, ...] | None = None
 
 

@@ -73,6 +73,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "{total} = {micro}（微批）× {accumulation}（梯度累积）× {world}（进程）"),
     "min_lr_ratio": ("Lowest / peak learning rate", "最低／峰值学习率"), "fingerprint": ("Fingerprint", "指纹"),
     "precision": ("Precision", "精度"), "method": ("Method", "方法"), "rows": ("Rows per epoch", "每轮行数"),
+    "sampled_rows": ("Streaming: judged on the first rows", "流式：据以判断的前若干行"),
     "tokens": ("Tokens", "token 数"), "tokens_per_step": ("Tokens per step", "每步 token 数"),
     "trained_tokens_per_step": ("Trained tokens per step", "每步参与训练的 token"),
     "max_length": ("Maximum length", "最大长度"), "packing": ("Packing", "打包"), "yes": ("yes", "是"),
