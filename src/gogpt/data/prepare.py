@@ -15,7 +15,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, replace, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ class _Gathered:
 
     def add(self, done: Done) -> None:
         document = done.document
-        self.done.append(done)
+        self.done.append(replace(done, document={"ledger": document["ledger"]}))  # of a thousand blocks the samples are not kept
         self.numbers.append(self.numbered)
         self.kept.append(document["ledger"]["conversations"])
         self.counts.join(Counts.from_dict(document["counts"]))
@@ -159,7 +159,8 @@ def prepare(
         (folder / f".{final.name}.lock").unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             folder.rmdir()  # where nothing came of it
-    return _load(final, began, made)
+    # What is mapped stays valid under the folder's new name.
+    return replace(made, folder=final, seconds=time.perf_counter() - began)
 
 
 def _prepare_in(
@@ -309,8 +310,8 @@ def _write(place: Path, found: _Gathered, chosen: Selection, facts: DataFacts, l
         left.unlink()
 
 
-def _load(folder: Path, began: float, made: Prepared | None = None) -> Prepared:
-    """The set in ``folder``, memory-mapped. ``made``: what was just made there. Raises GogptError DAT313 where it is damaged."""
+def _load(folder: Path, began: float) -> Prepared:
+    """The set in ``folder``, memory-mapped. Raises GogptError DAT313 where it is damaged."""
     from gogpt.facts import from_json
 
     try:
@@ -322,9 +323,8 @@ def _load(folder: Path, began: float, made: Prepared | None = None) -> Prepared:
         facts = from_json(DataFacts, document["facts"])
     except Exception as problem:
         raise GogptError("DAT313", f"the prepared set cannot be read: {problem}", where=str(folder), fix="remove the folder: it is made again") from problem
-    return Prepared(train=train, eval=evaluation, ledger=ledger, facts=facts, sampled=_sampled(document["sampled"]), folder=folder,
-                    made=made is not None, seconds=time.perf_counter() - began, engine=made.engine if made else "", told=made.told if made else (),
-                    mix=tuple(document["mix"]))
+    return Prepared(train=train, eval=evaluation, ledger=ledger, facts=facts, sampled=_sampled(document["sampled"]), folder=folder, made=False,
+                    seconds=time.perf_counter() - began, mix=tuple(document["mix"]))
 
 
 def _ledger(document: dict[str, Any]) -> dict[str, Any]:

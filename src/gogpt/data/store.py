@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -43,6 +44,8 @@ class Block:
     key: Ints
     conversation: Ints
     language: npt.NDArray[np.int16]
+    counted: Ints | None = None
+    """trained tokens of each example, where they were counted already"""
 
     def __len__(self) -> int:
         return self.offsets.size - 1
@@ -50,6 +53,8 @@ class Block:
     @property
     def trained(self) -> Ints:
         """Trained tokens of each example, ``[N]``."""
+        if self.counted is not None:
+            return self.counted
         sizes = np.concatenate([[0], np.cumsum(self.spans[1::2] - self.spans[0::2], dtype=np.int64)])
         return np.asarray(sizes[self.span_offsets[1:] // 2] - sizes[self.span_offsets[:-1] // 2])
 
@@ -95,7 +100,7 @@ def join(blocks: Sequence[Block]) -> Block:
         bases = np.concatenate([[0], np.cumsum([e[-1] for e in ends])])
         return np.concatenate([[0], *(e[1:] + base for e, base in zip(ends, bases[:-1], strict=True))]).astype(np.int64)
 
-    flat = {f.name: np.concatenate([getattr(b, f.name) for b in blocks]) for f in fields(Block) if not f.name.endswith("offsets")}
+    flat = {f.name: np.concatenate([getattr(b, f.name) for b in blocks]) for f in fields(Block) if not f.name.endswith("offsets") and f.name != "counted"}
     return Block(offsets=lists("offsets"), span_offsets=lists("span_offsets"), **flat)
 
 
@@ -283,20 +288,28 @@ def write_block(path: Path, block: Block) -> None:
 
 
 def read_block(path: Path) -> Block:
-    """A block as it lies on the disk, memory-mapped. Raises OSError or pyarrow's error for a damaged file."""
+    """A block as it lies on the disk: ids and spans memory-mapped, the columns of the examples in memory (about 50 bytes each).
+
+    Raises OSError or pyarrow's error for a damaged file.
+    """
     import pyarrow as pa
 
-    with pa.memory_map(str(path)) as data:
-        batch = pa.ipc.open_stream(data).read_next_batch()
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    batch = pa.ipc.open_stream(pa.py_buffer(mapped)).read_next_batch()
+
     def plain(column: Any) -> npt.NDArray[Any]:
-        # Not to_numpy(), for the same reason.
+        # Not to_numpy(): that imports pandas (0.3 s) to see whether it is asked for one of its columns.
         kind = np.dtype(column.type.to_pandas_dtype())
         buffer = column.buffers()[1]
         return np.frombuffer(buffer, dtype=kind, count=len(column), offset=column.offset * kind.itemsize) if len(column) else np.zeros(0, dtype=kind)
 
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {name: plain(batch.column(name)).copy() for name in _PLAIN}
     for name, ends in _LISTS.items():
         column = batch.column(name)
         values[ends] = plain(column.offsets).astype(np.int64)
         values[_FLAT[name]] = plain(column.values)
-    return Block(**values, **{name: plain(batch.column(name)) for name in _PLAIN})
+    counted = Block(**values).trained
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)  # what was read is in memory now; a thousand blocks would keep a page of each column
+    return Block(**values, counted=counted)
