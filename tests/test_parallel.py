@@ -53,11 +53,11 @@ def test_the_picture(gogpt: Any, tmp_path: Path) -> None:
     ran = gogpt("check", file, "train.max_steps=400")
     assert ran.code == 1
     lines = ran.out.splitlines()
-    assert lines[0] == "lr        WarmupLR of the file, peak 0.001, last 0.001"
+    assert lines[0] == "lr        WarmupLR of the file over 400 steps, peak 0.001, last 0.001"
     assert "step 400" in ran.out
     assert lines[-1] == "14 checks, 1 finding"
     chinese = gogpt("check", file, "--lang", "zh", "--fix", tmp_path / "fixed.json")
-    assert "文件中的 WarmupLR，峰值 0.001" in chinese.out
+    assert "文件中的 WarmupLR，共 1,000 步，峰值 0.001" in chinese.out
     assert f"已写出    {tmp_path / 'fixed.json'}，剩余 0 个发现" in chinese.out
     assert '\n-{"zero' in chinese.out
     assert "lr " not in gogpt("check", tmp_path / "fixed.json").out
@@ -111,6 +111,13 @@ def test_indentation_is_kept() -> None:
     text = json.dumps(OWN, indent=4) + "\n"
     file = read_engine_file(text, "ds.json", Asked())
     assert written(file, file.document) == text
+
+
+def test_numbers_are_kept_as_they_are_written() -> None:
+    text = '{\n  "zero_optimization": {\n    "reduce_bucket_size": 5e8,\n    "offload_param": {\n      "max_in_cpu": 1E+9\n    }\n  },\n  "gradient_clipping": 1.50\n}\n'
+    file = read_engine_file(text, "ds.json", Asked())
+    assert written(file, file.document) == text
+    assert json.loads(written(file, {"a": [0.1, 5e8, 7]})) == {"a": [0.1, 5e8, 7]}
 
 
 def test_any_file_is_judged_and_corrected() -> None:

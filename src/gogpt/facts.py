@@ -275,8 +275,6 @@ class EngineFacts:
     lines: Mapping[str, int] = field(default_factory=dict)
     """dotted key -> its line"""
     scheduler: str | None = None
-    scheduler_own: bool = False
-    """DeepSpeed's own class, whose curve is known"""
     scheduler_decays: bool = True
     scheduler_keys: tuple[str, ...] = ()
     scheduler_missing: tuple[str, ...] = ()

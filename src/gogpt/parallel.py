@@ -6,6 +6,7 @@ import copy
 import difflib
 import inspect
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -209,7 +210,7 @@ def read_facts(document: Mapping[str, Any], path: str, lines: Mapping[str, int],
     power, floor = _whole(fp16.get("initial_scale_power")), _number(fp16.get("min_loss_scale"))
     return EngineFacts(
         path=path, lines={k: v for k, v in lines.items() if k.count(".") <= 2},
-        scheduler=kind, scheduler_own=own is not None, scheduler_decays=kind not in NEVER_DECAY, scheduler_keys=tuple(params),
+        scheduler=kind, scheduler_decays=kind not in NEVER_DECAY, scheduler_keys=tuple(params),
         scheduler_missing=tuple(n for n in required if n not in params), warmup_type=str(params["warmup_type"]) if "warmup_type" in params else None,
         optimizer=_type(document, "optimizer"), optimizer_keys=tuple(_part(optimizer, "params")),
         optimizer_lr=_number(_part(optimizer, "params").get("lr")), torch_adam=_part(optimizer, "params").get("torch_adam") is True,
@@ -236,12 +237,13 @@ def file_rates(file: EngineFile) -> tuple[Rate, int] | None:
     """The schedule that the file's own scheduler follows, and for how many steps it is drawn; None without one whose curve is known.
 
     ``auto`` is what the Trainer puts there: the asked learning rate (else its default, 5e-5), one step of warm-up, the steps of the run
-    (asked, else 1,000). A missing parameter without a default is taken as that, too.
+    (asked, else 1,000 or twice the warm-up). A missing parameter without a default is taken as that, too.
     """
     kind, params = file.facts.scheduler, _part(file.document, "scheduler", "params")
     if kind is None or kind not in DEEPSPEED:
         return None
-    steps = file.asked.steps or _whole(params.get("total_num_steps")) or max(DRAWN_STEPS, 2 * (_whole(params.get("warmup_num_steps")) or DRAWN_STEPS))
+    warmup = DRAWN_STEPS if "warmup_num_steps" not in params else _whole(params["warmup_num_steps"]) or 1
+    steps = file.asked.steps or _whole(params.get("total_num_steps")) or max(DRAWN_STEPS, 2 * warmup)
     lr = _part(file.document, "optimizer", "params").get("lr")
     rate = file.asked.rate or TRAINER_RATE
     known = inspect.signature(DEEPSPEED[kind]).parameters
@@ -311,7 +313,22 @@ def written(file: EngineFile, document: Mapping[str, Any]) -> str:
     """A document as text, indented as the file is."""
     found = re.search(r"\n( +|\t+)\S", file.text)
     indent: int | str = 2 if found is None else found[1] if "\t" in found[1] else len(found[1])
-    return json.dumps(document, indent=indent, ensure_ascii=False) + "\n"
+    literals: dict[str, str] = {}
+    json.loads(file.text.removeprefix("\ufeff"), parse_float=lambda literal: literals.setdefault(repr(float(literal)), literal))
+    text = json.dumps(_marked(document), indent=indent, ensure_ascii=False)
+    return re.sub(f'"{_MARK}([^"]*)"', lambda m: literals.get(m[1], m[1]), text) + "\n"
+
+
+_MARK = "\ue000"
+
+
+def _marked(value: Any) -> Any:
+    """Finite fractions as marked words, so that they can be written as the file writes them (5e8, not 500000000.0)."""
+    if isinstance(value, dict):
+        return {k: _marked(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_marked(v) for v in value]
+    return f"{_MARK}{value!r}" if isinstance(value, float) and math.isfinite(value) else value
 
 
 def patch(file: EngineFile, text: str, target: str) -> str:

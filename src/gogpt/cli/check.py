@@ -71,6 +71,10 @@ def command(
     return 1 if before.verdict.refusals else 0
 
 
+MOST_DRAWN = 100_000
+"""Steps up to which every one is looked at."""
+
+
 def check_engine_file(file: EngineFile, target: str | None, output_format: str, lang: str) -> int:
     """Findings of a DeepSpeed file, the learning rates of its own scheduler, and a corrected copy if one is asked for."""
     from gogpt.checks import DEEPSPEED
@@ -107,9 +111,9 @@ def draw_rates(file: EngineFile, console: Console, lang: str) -> None:
     if found is None:
         return
     rate, steps = found
-    points = [[float(s), rate(s)] for s in sorted({round(1 + (steps - 1) * i / 480) for i in range(481)})]
-    console.print(say(lang, "lr        {scheduler} of the file, peak {peak:g}, last {last:g}", scheduler=file.facts.scheduler,
-                      peak=max(y for _, y in points), last=points[-1][1]), markup=False)
+    points = [[float(s), rate(s)] for s in range(1, steps + 1, max(1, steps // MOST_DRAWN))]
+    console.print(say(lang, "lr        {scheduler} of the file over {steps:,} steps, peak {peak:g}, last {last:g}", scheduler=file.facts.scheduler,
+                      steps=steps, peak=max(y for _, y in points), last=rate(steps)), markup=False)
     for line in draw(points):
         console.print(line, markup=False)
 

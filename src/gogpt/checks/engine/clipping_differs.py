@@ -10,8 +10,8 @@ from gogpt.facts import Facts
 from gogpt.findings import Check, Finding, Page, Severity, Stage, Text
 
 MISSING = Text(
-    en="the file has no gradient_clipping: DeepSpeed's default is not to clip, and the run's max_grad_norm may not reach it",
-    zh="文件没有 gradient_clipping：DeepSpeed 默认不裁剪，训练的 max_grad_norm 可能传不到",
+    en="the file has no gradient_clipping: DeepSpeed's default holds (0.19.8 clips at 1.0, older versions do not clip), and the run's max_grad_norm may not reach it",
+    zh="文件没有 gradient_clipping：起作用的是 DeepSpeed 的默认值（0.19.8 按 1.0 裁剪，旧版本不裁剪），训练的 max_grad_norm 可能传不到",
 )
 DIFFERS = Text(
     en="gradient_clipping is {clipping}, the run asks for {asked}",
@@ -49,8 +49,8 @@ CHECK = Check(
             zh="检查文件是否设置了 gradient_clipping，以及在已知训练的值（命令行的 train.max_grad_norm=...）时两者是否相等。缺少时为警告。",
         ),
         why=Text(
-            en="Under DeepSpeed the engine clips, not the Trainer. A file without the key does not clip, unless the launcher passes a value on; one bad batch can then undo a run.",
-            zh="使用 DeepSpeed 时由引擎而不是 Trainer 裁剪。没有该键的文件不会裁剪，除非启动器另行传值；这时一个坏批次就能毁掉整次训练。",
+            en="Under DeepSpeed the engine clips, not the Trainer. A file without the key clips as that version of DeepSpeed does by default, unless the launcher passes a value on; where it does not clip, one bad batch can undo a run.",
+            zh="使用 DeepSpeed 时由引擎而不是 Trainer 裁剪。没有该键的文件按该版本 DeepSpeed 的默认值裁剪，除非启动器另行传值；若不裁剪，一个坏批次就能毁掉整次训练。",
         ),
         fix=Text(
             en="Write gradient_clipping: auto, or the number.",

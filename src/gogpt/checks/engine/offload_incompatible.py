@@ -16,12 +16,12 @@ STAGE = Text(
     zh="offload_optimizer 需要 ZeRO 第 1、2 或 3 阶段，而文件是第 {stage} 阶段：什么也不会卸载",
 )
 PARAM = Text(
-    en="offload_param needs ZeRO stage 3, and the file has stage {stage}",
-    zh="offload_param 需要 ZeRO 第 3 阶段，而文件是第 {stage} 阶段",
+    en="offload_param needs ZeRO stage 3, and the file has stage {stage}: no parameter is offloaded",
+    zh="offload_param 需要 ZeRO 第 3 阶段，而文件是第 {stage} 阶段：参数不会卸载",
 )
 OPTIMIZER = Text(
-    en="offload_optimizer to {device} with the optimizer {optimizer}: DeepSpeed offloads its own CPU Adam, Adagrad and Lion alone",
-    zh="offload_optimizer 卸载到 {device}，但优化器为 {optimizer}：DeepSpeed 只卸载它自己的 CPU Adam、Adagrad 和 Lion",
+    en="offload_optimizer to {device} with the optimizer {optimizer}: it is refused or steps slowly, since DeepSpeed has Adam, Adagrad and Lion alone on the CPU",
+    zh="offload_optimizer 卸载到 {device}，但优化器为 {optimizer}：会被拒绝或每步很慢，因为 DeepSpeed 在 CPU 上只有 Adam、Adagrad 和 Lion",
 )
 FIX = Text(
     en="gogpt check {path} --fix OUT takes out what does not fit",
@@ -61,8 +61,8 @@ CHECK = Check(
             zh="检查 offload_optimizer 是否与 ZeRO 第 1 至 3 阶段以及 DeepSpeed 在 CPU 上具备的优化器一起使用，offload_param 是否与第 3 阶段一起使用。",
         ),
         why=Text(
-            en="Below these stages the setting does nothing or is refused; another optimizer is refused when the engine starts, unless zero_force_ds_cpu_optimizer is false, and then steps slowly.",
-            zh="低于这些阶段时，该设置不起作用或被拒绝；其他优化器会在引擎启动时被拒绝，除非 zero_force_ds_cpu_optimizer 为 false，而那样每步都很慢。",
+            en="Below these stages the setting does nothing, in silence. An optimizer that ZeRO does not know is refused when the engine starts; torch's own (torch_adam) steps slowly on the CPU.",
+            zh="低于这些阶段时，该设置悄悄地不起作用。ZeRO 不认识的优化器会在引擎启动时被拒绝；torch 自带的（torch_adam）在 CPU 上每步都很慢。",
         ),
         fix=Text(
             en="Leave the optimizer to the Trainer (accelerate then puts DeepSpeed's CPU Adam in its place), and raise the stage or take the offload out.",

@@ -53,8 +53,8 @@ CHECK = Check(
             zh="检查顶层以及 optimizer、scheduler、fp16、bf16、zero_optimization、其卸载部分和 DeepSpeed 自带调度器参数中的每个键，DeepSpeed 0.19.8 是否认识。若有相近的键则为错误，否则为警告。以 _、// 或 # 开头的键视为注释。",
         ),
         why=Text(
-            en="At the top of the file a misspelt key is ignored, and its default holds in silence. Inside the parts DeepSpeed refuses to start.",
-            zh="在文件顶层，拼错的键会被忽略，默认值悄悄生效；在各部分之内，DeepSpeed 会拒绝启动。",
+            en="At the top of the file a misspelt key is ignored, and its default holds in silence. Inside fp16, bf16, zero_optimization and the parameters of a scheduler DeepSpeed refuses to start.",
+            zh="在文件顶层，拼错的键会被忽略，默认值悄悄生效；在 fp16、bf16、zero_optimization 和调度器参数之内，DeepSpeed 会拒绝启动。",
         ),
         fix=Text(
             en="Write the key as DeepSpeed names it.",
