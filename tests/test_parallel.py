@@ -29,6 +29,8 @@ OWN = {"zero_optimization": {"stage": 2}, "gradient_clipping": 1.0,
 
 @pytest.mark.parametrize(("document", "is_one"), [
     ({"zero_optimization": {}}, True), ({"train_micro_batch_size_per_gpu": 4}, True), ({"fp16": {}, "optimizer": {}}, True),
+    ({"train_batch_size": 8, "optimizer": {}}, True), ({"train_batch_size": 8, "log_history": [], "max_steps": 9}, False),
+    ({"fp16": False, "bf16": True, "gradient_accumulation_steps": 4, "deepspeed": "ds.json"}, False),
     ({"fp16": {}}, False), ({}, False), ([], False), (None, False), ({"a": 1, "b": 2}, False),
     ({"model": "m", "data": {}, "zero_optimization": {}}, False), ({"output": "runs/a", "optimizer": {}, "scheduler": {}}, False),
 ])

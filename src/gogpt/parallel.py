@@ -67,7 +67,8 @@ FILLED = frozenset(_words("""
 """Where transformers (integrations/deepspeed.py) or accelerate (utils/dataclasses.py) puts a value for ``auto``."""
 FILLED_AT_3 = frozenset({"zero_optimization.stage3_prefetch_bucket_size", "zero_optimization.stage3_param_persistence_threshold"})
 
-_MARKS = {"zero_optimization", "train_micro_batch_size_per_gpu", "train_batch_size", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer"}
+_MARKS = {"zero_optimization", "train_micro_batch_size_per_gpu", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer"}
+_PARTS = {"optimizer", "scheduler", "fp16", "bf16", "bfloat16", "activation_checkpointing", "flops_profiler", "aio"}
 _RECIPE = {"model", "data", "method", "train", "parallel", "checks", "output", "stage"}
 
 
@@ -120,10 +121,12 @@ def read_asked(assignments: Sequence[str]) -> Asked:
 
 
 def is_deepspeed(document: Any) -> bool:
-    """A mapping with keys that only a DeepSpeed file has, or two that it has, and none of a recipe's."""
+    """A mapping with a key that only a DeepSpeed file has, or two of its parts (as mappings: TrainingArguments have ``"bf16": true``, and a
+    trainer_state.json has train_batch_size), and none of a recipe's keys."""
     if not isinstance(document, dict) or _RECIPE & set(document):
         return False
-    return bool(_MARKS & set(document)) or len(set(KEYS[""]) & set(document)) >= 2
+    parts = sum(isinstance(document.get(k), dict) for k in _PARTS) + ("train_batch_size" in document)
+    return bool(_MARKS & set(document)) or parts >= 2
 
 
 def find_engine_file(path: Path, name: str, assignments: Sequence[str] = ()) -> EngineFile | None:
