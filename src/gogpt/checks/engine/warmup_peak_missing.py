@@ -13,6 +13,10 @@ MESSAGE = Text(
     en="{scheduler} has no warmup_max_lr: it warms up to {default}, whatever the run asks for",
     zh="{scheduler} 没有 warmup_max_lr：无论训练要求多少，预热都会升到 {default}",
 )
+DEPENDS = Text(
+    en="{scheduler} has no warmup_max_lr: it warms up to the optimizer's own rate in DeepSpeed 0.19.8, and to {default} in older versions",
+    zh="{scheduler} 没有 warmup_max_lr：在 DeepSpeed 0.19.8 中预热到优化器自己的学习率，在旧版本中预热到 {default}",
+)
 FIX = Text(
     en="take scheduler out of the file (gogpt check {path} --fix OUT), or write warmup_max_lr",
     zh="从文件中去掉 scheduler（gogpt check {path} --fix OUT），或写明 warmup_max_lr",
@@ -24,7 +28,7 @@ def run(facts: Facts) -> Iterator[Finding]:
     assert file is not None
     if file.scheduler not in ("WarmupLR", "WarmupDecayLR") or "warmup_max_lr" in file.scheduler_keys:
         return
-    yield Finding(code="CFG262", severity=Severity.ERROR, message=MESSAGE,
+    yield Finding(code="CFG262", severity=Severity.ERROR, message=DEPENDS if file.scheduler == "WarmupLR" else MESSAGE,
                   evidence={"path": file.path, "scheduler": file.scheduler, "default": 0.001}, fix=FIX, where=file.at("scheduler"))
 
 
@@ -49,14 +53,14 @@ CHECK = Check(
             en="Leave the schedule to the Trainer, or write warmup_max_lr (auto: the Trainer's learning rate).",
             zh="把学习率计划交给 Trainer，或写明 warmup_max_lr（auto：Trainer 的学习率）。",
         ),
-        example="""error CFG262 ds.json:20: WarmupLR has no warmup_max_lr: it warms up to 0.001, whatever the run asks for
+        example="""error CFG262 ds.json:20: WarmupDecayLR has no warmup_max_lr: it warms up to 0.001, whatever the run asks for
   fix: take scheduler out of the file (gogpt check ds.json --fix OUT), or write warmup_max_lr
 
 "scheduler": {"type": "WarmupDecayLR", "params": {"warmup_max_lr": "auto", "warmup_num_steps": "auto", "total_num_steps": "auto"}}""",
     ),
     fires=(
-        Facts(engine=replace(ENGINE, scheduler="WarmupLR")),
         Facts(engine=replace(ENGINE, scheduler="WarmupDecayLR", scheduler_keys=("warmup_min_lr",))),
+        Facts(engine=replace(ENGINE, scheduler="WarmupLR")),
     ),
     silent=(
         Facts(engine=ENGINE),
