@@ -265,6 +265,54 @@ class ServedFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFacts:
+    """What a DeepSpeed file says, as plain data. None: the file does not say it, or leaves it to the Trainer (``auto``).
+
+    ``asked_*`` and ``world_size``: what the command line says of the run that the file is for.
+    """
+
+    path: str
+    lines: Mapping[str, int] = field(default_factory=dict)
+    """dotted key -> its line"""
+    scheduler: str | None = None
+    scheduler_decays: bool = True
+    scheduler_keys: tuple[str, ...] = ()
+    scheduler_missing: tuple[str, ...] = ()
+    """parameters without a default that are missing"""
+    warmup_type: str | None = None
+    optimizer: str | None = None
+    optimizer_keys: tuple[str, ...] = ()
+    optimizer_lr: float | None = None
+    torch_adam: bool = False
+    batch_size: int | None = None
+    micro_batch_size: int | None = None
+    accumulation: int | None = None
+    fp16: bool = False
+    bf16: bool = False
+    loss_scale: float = 0.0
+    initial_scale_power: int = 16
+    min_loss_scale: float = 1.0
+    auto_unfilled: tuple[str, ...] = ()
+    zero_stage: int = 0
+    gather_on_save: bool = False
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    """dotted key that DeepSpeed does not know -> the nearest that it does, or nothing"""
+    offload_optimizer: str | None = None
+    """cpu or nvme"""
+    offload_param: str | None = None
+    clipping_set: bool = False
+    clipping: float | None = None
+    world_size: int | None = None
+    asked_schedule: str | None = None
+    asked_rate: float | None = None
+    asked_clipping: float | None = None
+
+    def at(self, *keys: str) -> str:
+        """The place of the first of these keys that the file has: ``ds.json:12``."""
+        return next((f"{self.path}:{self.lines[k]}" for k in keys if k in self.lines), self.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """All facts known about one object; None where that part was not looked at."""
 
@@ -276,6 +324,7 @@ class Facts:
     run: RunFacts | None = None
     export: ExportFacts | None = None
     served: ServedFacts | None = None
+    engine: EngineFacts | None = None
 
 
 T = TypeVar("T")

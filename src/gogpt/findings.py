@@ -28,6 +28,7 @@ class Stage(str, Enum):
 
     ENV = "env"
     CONFIG = "config"
+    ENGINE = "engine"
     DATA = "data"
     TOKENS = "tokens"
     MODEL = "model"

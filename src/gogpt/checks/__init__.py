@@ -13,6 +13,20 @@ from gogpt.checks.config.warmup_too_long import CHECK as CFG210
 from gogpt.checks.data.cleaning_reported import CHECK as DAT312
 from gogpt.checks.data.rows_dropped import CHECK as DAT311
 from gogpt.checks.data.train_eval_overlap import CHECK as DAT310
+from gogpt.checks.engine.auto_unfilled import CHECK as CFG269
+from gogpt.checks.engine.batch_sizes_differ import CHECK as CFG266
+from gogpt.checks.engine.clipping_differs import CHECK as CFG273
+from gogpt.checks.engine.loss_scale_stuck import CHECK as CFG268
+from gogpt.checks.engine.offload_incompatible import CHECK as CFG272
+from gogpt.checks.engine.own_optimizer import CHECK as CFG261
+from gogpt.checks.engine.own_scheduler import CHECK as CFG260
+from gogpt.checks.engine.scheduler_incomplete import CHECK as CFG264
+from gogpt.checks.engine.two_precisions import CHECK as CFG267
+from gogpt.checks.engine.unknown_keys import CHECK as CFG271
+from gogpt.checks.engine.warmup_logarithmic import CHECK as CFG265
+from gogpt.checks.engine.warmup_peak_missing import CHECK as CFG262
+from gogpt.checks.engine.warmup_steps_missing import CHECK as CFG263
+from gogpt.checks.engine.zero3_not_gathered import CHECK as CFG270
 from gogpt.checks.env.precision_unsupported import CHECK as ENV101
 from gogpt.checks.export.merge_differs import CHECK as EXP701
 from gogpt.checks.export.merge_is_base import CHECK as EXP702
@@ -41,11 +55,18 @@ from gogpt.checks.tokens.tokenizer_differs import CHECK as TOK411
 from gogpt.errors import GogptError
 from gogpt.findings import Check, Page, Stage
 
-__all__ = ["CHECKS", "PAGES", "PREFLIGHT", "check_named", "codes", "page_of"]
+__all__ = ["CHECKS", "DEEPSPEED", "PAGES", "PREFLIGHT", "check_named", "codes", "page_of"]
+
+DEEPSPEED: tuple[Check, ...] = (
+    CFG260, CFG261, CFG262, CFG263, CFG264, CFG265, CFG266,
+    CFG267, CFG268, CFG269, CFG270, CFG271, CFG272, CFG273,
+)
+"""The checks of a DeepSpeed file; they judge no recipe."""
 
 CHECKS: tuple[Check, ...] = (
     ENV101,
     CFG210, CFG211, CFG212, CFG213, CFG214,
+    *DEEPSPEED,
     DAT310, DAT311, DAT312,
     TOK401, TOK402, TOK403, TOK404, TOK405, TOK406, TOK407, TOK411,
     MOD501, MOD502, MOD503, MOD504, MOD505, MOD507,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gogpt.facts import (
     DataFacts,
+    EngineFacts,
     EnvFacts,
     ExportFacts,
     Facts,
@@ -64,4 +65,9 @@ SERVED = ServedFacts(
     stop_ids=(2,), generation_stops=(2,), bos_twice=False,
 )
 
-HEALTHY = Facts(env=ENV, plan=PLAN, data=DATA, tokenizer=TOKENIZER, model=MODEL, run=RUN, export=EXPORT, served=SERVED)
+ENGINE = EngineFacts(
+    path="ds.json", lines={"zero_optimization": 6, "scheduler": 20, "optimizer": 12, "train_batch_size": 2, "bf16": 4, "fp16": 5, "gradient_clipping": 10},
+    bf16=True, zero_stage=2, clipping_set=True,
+)
+
+HEALTHY = Facts(env=ENV, plan=PLAN, data=DATA, tokenizer=TOKENIZER, model=MODEL, run=RUN, export=EXPORT, served=SERVED, engine=ENGINE)

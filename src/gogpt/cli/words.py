@@ -55,6 +55,8 @@ ZH = {
     "made in {seconds:.1f} s with {engine}": "用时 {seconds:.1f} 秒，分词库 {engine}",
     "up to date": "已是最新",
     "removed   {path}": "已删除    {path}",
+    "lr        {scheduler} of the file over {steps:,} steps, peak {peak:g}, last {last:g}": "学习率    文件中的 {scheduler}，共 {steps:,} 步，峰值 {peak:g}，最后 {last:g}",
+    "written   {path}, {findings} findings left": "已写出    {path}，剩余 {findings} 个发现",
     "{checks} checks, nothing found": "{checks} 项检查，没有发现问题",
     "{checks} checks, 1 finding": "{checks} 项检查，1 个发现",
     "{checks} checks, {findings} findings": "{checks} 项检查，{findings} 个发现",

@@ -1,0 +1,1 @@
+"""Stage engine: a DeepSpeed file by itself, and against the run that it is for."""
