@@ -193,8 +193,8 @@ checks:
             "recipe.yaml; a model folder holds config.json.",
             "给出报错所列、该命令可用的对象。配方含有 model 键；训练目录含有 recipe.yaml；模型目录含有 config.json。",
         ),
-        example="""CFG206 notes.txt: this version checks recipes only
-  expected: a recipe (YAML)
+        example="""CFG206 notes.txt: this version checks recipes and DeepSpeed files
+  expected: a recipe (YAML), or a DeepSpeed file (JSON)
   fix:      write a recipe that names it; gogpt schema lists the keys
 
 gogpt check recipe.yaml""",

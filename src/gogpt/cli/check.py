@@ -57,7 +57,7 @@ def command(
         raise GogptError("CFG206", "only a DeepSpeed file can be corrected", where=thing, expected="a DeepSpeed file (JSON)",
                          fix="leave --fix out; each finding says what to write")
     if path.exists() and (path.is_dir() or path.suffix not in (".yaml", ".yml", ".json", "")):
-        raise GogptError("CFG206", "this version checks recipes only", where=thing, expected="a recipe (YAML)",
+        raise GogptError("CFG206", "this version checks recipes and DeepSpeed files", where=thing, expected="a recipe (YAML), or a DeepSpeed file (JSON)",
                          fix="write a recipe that names it; gogpt schema lists the keys")
     config = load_recipe(thing, overrides or [])
     check_passed_keys(config)
