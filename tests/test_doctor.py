@@ -59,7 +59,7 @@ def test_names_are_unique() -> None:
 @pytest.mark.parametrize(
     ("text", "name", "line"),
     [
-        (BUILD, "nvcc_doubled_path", 5),
+        (BUILD, "nvcc_doubled_path", 6),
         (BUILD.replace("/usr/usr/", "/usr/"), "nvcc_not_found", 6),
         (NCCL, "nccl_timeout", 2),
         (NCCL + "[rank0]: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\n", "out_of_memory", 5),
@@ -85,12 +85,12 @@ def test_log_command(gogpt, tmp_path: Path) -> None:
     ran = gogpt("doctor", "--log", log)
     assert ran.code == 1
     assert "export CUDA_HOME=/usr/local/cuda-12.2;" in ran.out
-    assert "build.log:5" in ran.out
+    assert "build.log:6" in ran.out
     zh = gogpt("doctor", "--log", log, "--lang", "zh")
     assert "重复" in zh.out
     told = gogpt("doctor", "--log", log, "--format", "json").json
     assert [f["code"] for f in told["findings"]] == ["ENV130"]
-    assert told["findings"][0]["evidence"]["line"] == 5
+    assert told["findings"][0]["evidence"]["line"] == 6
     packed = tmp_path / "build.log.gz"
     packed.write_bytes(gzip.compress(BUILD.encode()))
     assert gogpt("doctor", "--log", packed).code == 1

@@ -18,7 +18,7 @@ from gogpt.errors import GogptError
 from gogpt.findings import Finding, Severity, Text
 
 CODE = "ENV130"
-WARNING = re.compile(r"\b\w*warnings?\s*:|\bwarnings\.warn\b|\[(?:W|WARN|WARNING)\b|^W\d{4}\b|^WARNING\b|^#|^\s*\d*\s*warnings? generated", re.IGNORECASE)
+WARNING = re.compile(r"\b\w*warnings?\s*:|\bwarnings\.warn\b|\[(?:W\d*|WARN|WARNING)\b|^W\d{4}\b|^WARNING\b|^#|^\s*\d*\s*warnings? generated", re.IGNORECASE)
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 LONGEST = 500
 """Characters of a line that are kept."""

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from gogpt.facts import NUM_FIRST, DoctorFacts
@@ -37,11 +38,11 @@ SYMBOL = re.compile(rb"(?<=\0)_ZN3c10(?:5Error|4cuda9SetDevice)[A-Za-z0-9_]*(?=\
 
 
 def survey(
-    environ: Mapping[str, str], *, sys_path: Sequence[str], root: Path = Path("/"), folder: Path = Path("."), searched: Path | None = None,
+    environ: Mapping[str, str], *, sys_path: Sequence[str], root: Path = Path("/"), folder: Path = Path("."), start: Path | None = None, searched: Path | None = None,
     disk_needed: int = 0, memory_needed: int = 0,
 ) -> DoctorFacts:
-    """Facts of a machine. ``folder``: where a run would write, and where Python would start. ``searched``: what is looked
-    through for git-lfs pointers."""
+    """Facts of a machine. ``folder``: where a run would write. ``start``: where Python would start, else ``folder``.
+    ``searched``: what is looked through for git-lfs pointers."""
     machine = Machine(environ, root)
     versions, installs, places = _installed(sys_path)
     home = environ.get("CUDA_HOME") or environ.get("CUDA_PATH") or None
@@ -65,7 +66,7 @@ def survey(
         disk_needed=disk_needed, memory=memory or machine.memory(), memory_needed=memory_needed, hub_cache=cache, hub_cache_exists=machine.at(cache).is_dir(),
         hub_cache_writable=machine.writable(cache), searched=str(searched) if searched else None, pointers=tuple(map(str, pointers[:NUM_FIRST])),
         num_pointers=len(pointers), git_lfs=machine.which("git-lfs") is not None, openssl_missing=tuple(machine.openssl_missing()),
-        installs=installs, shadows=_shadows([str(folder), *sys_path], places),
+        installs=installs, shadows=_shadows([str(start or folder), *sys_path], places),
     )
 
 
@@ -172,13 +173,13 @@ class Machine:
         listed = self.output("nvidia-smi", "--query-gpu=name,compute_cap,memory.total,driver_version", "--format=csv,noheader,nounits")
         rows = [[cell.strip() for cell in line.split(",")] for line in listed.splitlines() if line.count(",") == 3]
         try:
-            rows = [row for row in rows if float(row[1]) and float(row[2])]
+            rows = [row for row in rows if float(row[1])]
         except ValueError:
             rows = []
         if not rows:
             return (), (), 0, None, None
         cuda = re.search(r"CUDA (?:UMD )?Version:\s*([\d.]+)", self.output("nvidia-smi"))
-        return (tuple(r[0] for r in rows), tuple(float(r[1]) for r in rows), int(min(float(r[2]) for r in rows) * 2**20), rows[0][3], cuda[1] if cuda else None)
+        return (tuple(r[0] for r in rows), tuple(float(r[1]) for r in rows), min(int(r[2]) if r[2].isdigit() else 0 for r in rows) * 2**20, rows[0][3], cuda[1] if cuda else None)
 
     # -- the rest ----------------------------------------------------------------------------------
 
@@ -298,13 +299,9 @@ def _hub_cache(environ: Mapping[str, str]) -> str:
 
 def _pointers(path: Path) -> Iterator[Path]:
     """Files that are git-lfs pointers: short, and with the first line of the format."""
-    count = 0
-    for file in [path] if path.is_file() else sorted(path.rglob("*")):
+    for file in [path] if path.is_file() else sorted(islice(path.rglob("*"), MAX_FILES)):
         if ".git" in file.parts or not file.is_file():
             continue
-        count += 1
-        if count > MAX_FILES:
-            return
         try:
             if file.stat().st_size < 1024 and file.read_bytes().startswith(POINTER):
                 yield file

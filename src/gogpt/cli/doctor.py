@@ -88,7 +88,7 @@ def _look(thing: str | None, overrides: list[str], *, quiet: bool, lang: str) ->
                          fix="gogpt doctor alone looks at this machine")
     elif overrides:
         raise GogptError("CFG204", f"cannot use {overrides[0]!r}", where="command line", expected="settings after a recipe", fix="take it out")
-    return survey(dict(os.environ), sys_path=[p for p in sys.path if p and Path(p) != Path(sys.argv[0]).parent], folder=folder, searched=path,
+    return survey(dict(os.environ), sys_path=[p for p in sys.path if p and Path(p) != Path(sys.argv[0]).parent], folder=folder, start=Path.cwd(), searched=path,
                   disk_needed=disk, memory_needed=memory)
 
 

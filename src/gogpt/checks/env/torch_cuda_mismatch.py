@@ -35,6 +35,10 @@ FIX_TOOLKIT = Text(
 )
 
 
+BUILDS = (118, 121, 124, 126, 128, 130)
+"""CUDA versions that torch is published for."""
+
+
 def run(facts: Facts) -> Iterator[Finding]:
     seen = facts.doctor
     assert seen is not None
@@ -44,7 +48,7 @@ def run(facts: Facts) -> Iterator[Finding]:
     evidence = {
         "torch": seen.torch, "torch_cuda": seen.torch_cuda or "-", "driver": seen.driver or "-", "driver_cuda": seen.driver_cuda or "-",
         "toolkit": toolkit or "-", "toolkit_version": seen.toolkits.get(toolkit) or "-", "num_gpus": len(seen.gpus), "gpu": ", ".join(sorted(set(seen.gpus))) or "-",
-        "index": (seen.driver_cuda or "12.4").replace(".", ""),
+        "index": max((i for i in BUILDS if (i // 10, i % 10) <= _numbers(seen.driver_cuda)), default=BUILDS[0]),
     }
     if seen.torch_cuda is None:
         if seen.gpus:
@@ -54,6 +58,10 @@ def run(facts: Facts) -> Iterator[Finding]:
         yield Finding(code="ENV121", severity=Severity.ERROR, message=OLD_DRIVER, evidence=evidence, fix=FIX_DRIVER)
     elif _major(seen.toolkits.get(toolkit)) not in (0, _major(seen.torch_cuda)):
         yield Finding(code="ENV121", severity=Severity.WARNING, message=TOOLKIT, evidence=evidence, fix=FIX_TOOLKIT)
+
+
+def _numbers(version: str | None) -> tuple[int, ...]:
+    return tuple(int(n) for n in (version or "").split(".")[:2] if n.isdigit()) or (12, 4)
 
 
 def _major(version: str | None) -> int:
