@@ -67,6 +67,14 @@ def test_names_are_unique() -> None:
         ("\x1b[31mRuntimeError: CUDA error: uncorrectable ECC error encountered\x1b[0m\r\n", "ecc", 1),
         ("10%\r20%\rRuntimeError: CUDA error: out of memory\n", "out_of_memory", 1),
         ("ninja: build stopped: subcommand failed.\n", "build_failed", 1),
+        ("Using /root/.cache/torch_extensions\n[1/3] /usr/local/cuda/bin/nvcc -std=c++17 -c multi_tensor_adam.cu -o multi_tensor_adam.cuda.o \nFAILED: multi_tensor_adam.cuda.o \n"
+         "nvcc fatal   : Value 'c++17' is not defined for option 'std'\nninja: build stopped: subcommand failed.\n", "arch_unsupported", 4),
+        ("[rank1]: Traceback (most recent call last):\n[rank1]: KeyError: 'labels'\n" + NCCL, "python_error", 2),
+        ("RuntimeError: Failed to import transformers.models.llama.modeling_llama because of the following error (look up to see its traceback):\n"
+         "OpenSSL 3.0's legacy provider failed to load. This is a fatal error by default\n", "openssl_legacy", 2),
+        ("[W602 11:17:52 ProcessGroupNCCL.cpp:1] Warning: CUDA out of memory\n/bin/sh: 1: :/usr/local/cuda/bin/nvcc: not found\n", "nvcc_list", 2),
+        ("a.cpp:3:1: warning: unused error: x\ng++ -c a.cpp\nc++: fatal error: Killed signal terminated program cc1plus\n", "oom_killer", 3),
+        ("[launch.py:315:sigkill_handler] Killing subprocess 77\n[launch.py:321:sigkill_handler] ['python'] exits with return code = -9\n", "killed", 2),
     ],
 )
 def test_first_real_error(text: str, name: str, line: int) -> None:

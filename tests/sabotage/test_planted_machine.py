@@ -122,6 +122,26 @@ def test_two_toolkits(machine: Tree) -> None:
     assert "cuda-12.2" in machine.only("ENV120", "warning")["fix"]
 
 
+@planted("ENV120")
+def test_cuda_home_is_a_list(machine: Tree) -> None:
+    machine.environ["CUDA_HOME"] = ":/usr/local/cuda"
+    assert machine.only("ENV120")["fix"].startswith("export CUDA_HOME=/usr/local/cuda-12.2;")
+
+
+def test_a_wrapper_of_the_same_version_is_no_second_toolkit(machine: Tree) -> None:
+    script(machine.root / "usr/local/bin/nvcc", 'echo "Cuda compilation tools, release 12.2, V12.2.140"')
+    machine.environ["PATH"] = "/usr/local/bin:" + machine.environ["PATH"]
+    assert machine.findings() == []
+    machine.environ["CUDA_HOME"] = "/usr/usr/local/cuda-12.2"
+    assert machine.only("ENV120")["fix"].startswith("export CUDA_HOME=/usr/local/cuda-12.2;")
+
+
+def test_no_toolkit_and_no_gpu_is_no_fault(machine: Tree) -> None:
+    machine.environ.update(PATH="/usr/bin", CUDA_VISIBLE_DEVICES="")
+    del machine.environ["CUDA_HOME"], machine.environ["LD_LIBRARY_PATH"]
+    assert machine.findings() == []
+
+
 @planted("ENV121")
 def test_driver_too_old(machine: Tree) -> None:
     machine.driver("470.82", "11.4")
@@ -150,6 +170,13 @@ def test_gcc_too_new(machine: Tree) -> None:
 def test_flash_attn_of_another_torch(machine: Tree) -> None:
     machine.file("flash_attn_2_cuda.cpython-311-x86_64-linux-gnu.so", "\0_ZN3c105ErrorC2ENS_14SourceLocationENSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE\0")
     assert "_ZN3c105ErrorC2ENS_14SourceLocationENSt7__cxx11" in machine.only("ENV123")["message"]
+
+
+@planted("ENV123")
+def test_flash_attn_of_the_first_generation(machine: Tree) -> None:
+    (machine.site / "flash_attn-2.5.6.dist-info").rename(machine.site / "flash_attn-1.0.9.dist-info")
+    (machine.site / "flash_attn-1.0.9.dist-info/METADATA").write_text("Name: flash-attn\nVersion: 1.0.9\n", encoding="utf-8")
+    assert "flash_attn_varlen" in machine.only("ENV123", "warning")["message"]
 
 
 @planted("ENV124")

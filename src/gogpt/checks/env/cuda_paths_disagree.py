@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -36,7 +37,7 @@ def run(facts: Facts) -> Iterator[Finding]:
     seen = facts.doctor
     assert seen is not None
     name = "CUDA_HOME" if "CUDA_HOME" in seen.variables else "CUDA_PATH"
-    home = _best(seen.toolkits, seen.named, seen.torch_cuda)
+    home = _best(seen.cuda_home, seen.toolkits, seen.named, seen.torch_cuda)
     evidence = {
         "name": name, "value": seen.cuda_home or "-", "found": ", ".join(seen.toolkits) or "-", "missing": "; ".join(seen.missing_paths) or "-",
         "named": ", ".join(f"{k}: {v} ({seen.toolkits.get(v) or '?'})" for k, v in seen.named.items()) or "-", "home": home or "-", "torch_cuda": seen.torch_cuda or "-",
@@ -50,12 +51,15 @@ def run(facts: Facts) -> Iterator[Finding]:
         yield Finding(code="ENV120", severity=Severity.WARNING, message=STALE, evidence=evidence, fix=fix)
 
 
-def _best(toolkits: Mapping[str, str], named: Mapping[str, str], torch_cuda: str | None) -> str | None:
-    """The toolkit to name: torch's own version, else its major version, else the one that is named, else the newest."""
-    newest = sorted(toolkits, key=lambda path: ([int(n) for n in toolkits[path].split(".") if n.isdigit()], "cuda" in path), reverse=True)
+def _best(home: str | None, toolkits: Mapping[str, str], named: Mapping[str, str], torch_cuda: str | None) -> str | None:
+    """The toolkit to name: the one that a CUDA_HOME with a doubled part means, else that of torch's version, else of its major
+    version, else one that is named, else the newest. A folder that CUDA is not in the name of (a wrapper's, conda's) comes last."""
+    meant = re.sub(r"^(/[^/]+)\1+(?=/)", r"\1", home or "")
+    newest = sorted(toolkits, key=lambda path: ("cuda" in path, [int(n) for n in toolkits[path].split(".") if n.isdigit()]), reverse=True)
     same = [path for path in newest if torch_cuda and toolkits[path] == torch_cuda]
     near = [path for path in newest if torch_cuda and toolkits[path].split(".")[0] == torch_cuda.split(".")[0]]
-    return next(iter([*same, *near, *(v for v in named.values() if v in toolkits), *newest]), None)
+    other = [path for path in newest if path in named.values() and "cuda" in path]
+    return next(iter([*(path for path in newest if path == meant), *same, *near, *other, *newest]), None)
 
 
 DOUBLED = replace(
