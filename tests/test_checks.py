@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gogpt.checks import CHECKS, DEEPSPEED, PAGES, PREFLIGHT, check_named, codes, page_of
+from gogpt.checks import CHECKS, DEEPSPEED, DOCTOR, PAGES, PREFLIGHT, check_named, codes, page_of
 from gogpt.checks.cases import HEALTHY
 from gogpt.checks.markdown import HEADINGS, index_markdown, page_markdown
 from gogpt.errors import GogptError
@@ -25,7 +25,7 @@ PREFIXES = {
     Stage.ENV: "ENV1", Stage.CONFIG: "CFG2", Stage.ENGINE: "CFG2", Stage.DATA: "DAT3", Stage.TOKENS: "TOK4", Stage.MODEL: "MOD5",
     Stage.RUN: "RUN6", Stage.EXPORT: "EXP7",
 }
-VARIES = {"ENV101", "CFG211", "CFG260", "CFG261", "CFG268", "CFG269", "CFG271", "CFG273", "DAT311", "TOK405", "TOK406", "TOK411", "MOD504"}
+VARIES = {"ENV101", "ENV120", "ENV121", "ENV123", "ENV124", "ENV125", "ENV126", "CFG211", "CFG260", "CFG261", "CFG268", "CFG269", "CFG271", "CFG273", "DAT311", "TOK405", "TOK406", "TOK411", "MOD504"}
 """Checks whose finding is an error or a warning, depending on the numbers."""
 
 FIRES = [pytest.param(c, facts, id=f"{c.code}-{i}") for c in CHECKS for i, facts in enumerate(c.fires)]
@@ -139,13 +139,17 @@ def test_every_file_is_listed() -> None:
 
 
 def test_preflight() -> None:
-    assert [c.code for c in PREFLIGHT] == [c.code for c in CHECKS if c.code[3] in "12345" and c.stage is not Stage.ENGINE]
+    assert [c.code for c in PREFLIGHT] == [c.code for c in CHECKS if c.code[3] in "12345" and c.stage is not Stage.ENGINE and c not in DOCTOR]
 
 
 def test_deepspeed_files_have_their_own_tuple() -> None:
     assert [c.code for c in DEEPSPEED] == [c.code for c in CHECKS if c.stage is Stage.ENGINE]
     assert {c.needs for c in DEEPSPEED} == {("engine",)}
     assert not {c.code for c in DEEPSPEED} & {c.code for c in PREFLIGHT}
+
+
+def test_the_doctor_has_its_own_tuple() -> None:
+    assert [c.code for c in DOCTOR] == [c.code for c in CHECKS if c.needs == ("doctor",)]
 
 
 # -- pages -----------------------------------------------------------------------------------------

@@ -27,7 +27,17 @@ from gogpt.checks.engine.warmup_logarithmic import CHECK as CFG265
 from gogpt.checks.engine.warmup_peak_missing import CHECK as CFG262
 from gogpt.checks.engine.warmup_steps_missing import CHECK as CFG263
 from gogpt.checks.engine.zero3_not_gathered import CHECK as CFG270
+from gogpt.checks.env.build_tools_missing import CHECK as ENV122
+from gogpt.checks.env.cuda_paths_disagree import CHECK as ENV120
+from gogpt.checks.env.disk_or_memory_short import CHECK as ENV125
+from gogpt.checks.env.flash_attn_unfit import CHECK as ENV123
+from gogpt.checks.env.hub_cache_unfit import CHECK as ENV126
+from gogpt.checks.env.lfs_pointers import CHECK as ENV127
+from gogpt.checks.env.library_twice import CHECK as ENV129
+from gogpt.checks.env.nccl_unfit import CHECK as ENV124
+from gogpt.checks.env.openssl_legacy import CHECK as ENV128
 from gogpt.checks.env.precision_unsupported import CHECK as ENV101
+from gogpt.checks.env.torch_cuda_mismatch import CHECK as ENV121
 from gogpt.checks.export.merge_differs import CHECK as EXP701
 from gogpt.checks.export.merge_is_base import CHECK as EXP702
 from gogpt.checks.export.prompt_not_prefix import CHECK as EXP712
@@ -55,7 +65,7 @@ from gogpt.checks.tokens.tokenizer_differs import CHECK as TOK411
 from gogpt.errors import GogptError
 from gogpt.findings import Check, Page, Stage
 
-__all__ = ["CHECKS", "DEEPSPEED", "PAGES", "PREFLIGHT", "check_named", "codes", "page_of"]
+__all__ = ["CHECKS", "DEEPSPEED", "DOCTOR", "PAGES", "PREFLIGHT", "check_named", "codes", "page_of"]
 
 DEEPSPEED: tuple[Check, ...] = (
     CFG260, CFG261, CFG262, CFG263, CFG264, CFG265, CFG266,
@@ -65,6 +75,7 @@ DEEPSPEED: tuple[Check, ...] = (
 
 CHECKS: tuple[Check, ...] = (
     ENV101,
+    ENV120, ENV121, ENV122, ENV123, ENV124, ENV125, ENV126, ENV127, ENV128, ENV129,
     CFG210, CFG211, CFG212, CFG213, CFG214,
     *DEEPSPEED,
     DAT310, DAT311, DAT312,
@@ -75,8 +86,11 @@ CHECKS: tuple[Check, ...] = (
 )
 """In the order of a run: the stages, and within a stage by code."""
 
+DOCTOR: tuple[Check, ...] = (ENV120, ENV121, ENV122, ENV123, ENV124, ENV125, ENV126, ENV127, ENV128, ENV129)
+"""The checks that look at the machine for ``gogpt doctor``; none of them is part of a preflight."""
+
 PREFLIGHT: tuple[Check, ...] = tuple(
-    c for c in CHECKS if c.stage in (Stage.ENV, Stage.CONFIG, Stage.DATA, Stage.TOKENS, Stage.MODEL)
+    c for c in CHECKS if c not in DOCTOR and c.stage in (Stage.ENV, Stage.CONFIG, Stage.DATA, Stage.TOKENS, Stage.MODEL)
 )
 """The checks that judge a run before its first step."""
 

@@ -77,6 +77,44 @@ train:
 
 gogpt prepare recipe.yaml data.workers=2""",
     ),
+    "ENV130": _page(
+        title=("the log holds an error", "日志中有错误"),
+        what=(
+            "The first real error of a log that was given to gogpt doctor --log: warnings are passed over, and lines that only follow from "
+            "another (FAILED:, an exit code, a watchdog on a rank that waited) count when nothing else explains them.",
+            "交给 gogpt doctor --log 的日志中第一个真正的错误：跳过警告；只是由其他错误引起的行（FAILED:、退出码、等待的 rank 上的 watchdog）"
+            "仅在没有别的解释时才算。",
+        ),
+        why=(
+            "The last line of a log rarely says what went wrong: FAILED: multi_tensor_adam.cuda.o follows from a compiler that was not found "
+            "far above (deepspeedai/DeepSpeed#6912), a timeout of seven ranks from the eighth.",
+            "日志的最后一行很少说明原因：FAILED: multi_tensor_adam.cuda.o 源于远在上方的找不到编译器（deepspeedai/DeepSpeed#6912），七个 rank 的超时源于第八个。",
+        ),
+        fix=(
+            "Do what the finding says. The table of known errors is src/gogpt/logs.yaml; a log that it does not explain is worth an issue.",
+            "按给出的办法处理。已知错误的表在 src/gogpt/logs.yaml；它解释不了的日志值得提一个 issue。",
+        ),
+        example="""error ENV130 build.log:2: /usr/usr/local/cuda-12.2/bin/nvcc is not there: CUDA_HOME begins with a doubled /usr, so that no file is compiled
+  fix: export CUDA_HOME=/usr/local/cuda-12.2; ...
+
+gogpt doctor --log build.log""",
+    ),
+    "ENV131": _page(
+        title=("what the doctor is to look at is not there", "没有可供检查的对象"),
+        what=(
+            "Whether the log, recipe or folder given to gogpt doctor exists and can be read.",
+            "检查交给 gogpt doctor 的日志、配方或目录是否存在且可读。",
+        ),
+        why=("A log that was not read must not look like one without errors.", "没有读到的日志不能当作没有错误的日志。"),
+        fix=(
+            "Give the path of the file. COMMAND 2>&1 | tee build.log writes a log with everything in it.",
+            "给出文件路径。COMMAND 2>&1 | tee build.log 可写出完整的日志。",
+        ),
+        example="""ENV131 buld.log: the log cannot be read: No such file or directory
+  expected: a text file, or one in gzip
+
+gogpt doctor --log build.log""",
+    ),
     "CFG200": _page(
         title=("no such recipe", "没有这个配方"),
         what=("Whether the recipe's path names a file that can be read.", "检查配方路径是否指向一个可读取的文件。"),

@@ -189,6 +189,10 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "rows, base_rows, init": "of the embedding matrices; null without weights",
         "trained": "whether a run has trained the new rows",
     }),
+    "doctor": ("`gogpt doctor --format json`. With `--log FILE`: `object` and `findings`, one finding (ENV130) or none.", {
+        "facts": "what was looked at; the checks judge nothing else",
+        "findings, checked, not_checked": "as in the check document",
+    }),
     "answer": ("`gogpt generate RUN PROMPT --format json`; with `--file`, a list of them.", {
         "messages, answer": "the conversation asked; the answer, without its stop token",
     }),
@@ -204,7 +208,7 @@ TITLES = {
     "plan": "The plan", "prepared": "A prepared set", "show": "One row at every stage", "check": "Findings of a check", "finding": "A finding", "ledger": "The ledger",
     "inspected": "An inspection of data", "listed": "A data set of the catalogue", "converted": "The ledger of a conversion", "metrics": "A step", "eval": "An evaluation", "run": "The status of a run",
     "trained": "The result of a training", "merged": "The result of a merge", "vocabulary": "A vocabulary trained", "extended": "A tokenizer extended",
-    "compression": "Compression of a language", "extension": "The note of an extended tokenizer", "answer": "An answer", "rendered": "A rendering",
+    "compression": "Compression of a language", "extension": "The note of an extended tokenizer", "doctor": "The machine", "answer": "An answer", "rendered": "A rendering",
 }
 
 
