@@ -212,6 +212,23 @@ def test_a_process_that_is_ended_is_told_and_what_was_made_stays(tiny: Path, tmp
     same(made, prepare(config(tmp_path / "a.jsonl"), tokenizer, template))
 
 
+def test_a_mistake_found_in_another_process_is_told_as_in_this_one(tiny: Path, tmp_path: Path, small_stretches: None) -> None:
+    items = chats(120)
+    items[70]["messages"][1]["content"] = "far too long " * 4000
+    write_jsonl(tmp_path / "a.jsonl", items)
+    tokenizer = Tokenizer(tiny)
+    said = []
+    for workers in (1, 2):
+        with pytest.raises(GogptError) as caught:
+            prepare(config(tmp_path / "a.jsonl", workers=workers, overlong="error", max_length=6000), tokenizer, pick_template("chatml", tokenizer),
+                    folder=tmp_path / f"sets{workers}")
+        assert (caught.value.code, caught.value.exit_code) == ("TOK409", 2)
+        assert str(caught.value.where).endswith("a.jsonl:71")
+        assert not (tmp_path / f"sets{workers}").exists()
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
 def test_a_set_opens_as_a_data_set(tiny: Path, tmp_path: Path) -> None:
     """The blocks are plain Arrow streams: what GoGPT trains on can be looked at with ``datasets``."""
     import datasets

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class GogptError(Exception):
     """A mistake in what was asked for, told once: code, place, what was got, what was expected, the fix.
@@ -30,6 +32,10 @@ class GogptError(Exception):
         self.fix = fix
         self.exit_code = exit_code
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its fields: what is raised in another process arrives as what it is."""
+        return _again, (type(self), self.args, dict(self.__dict__))
+
     def __str__(self) -> str:
         head = f"{self.code} {self.where}: " if self.where else f"{self.code}: "
         lines = [head + self.message]
@@ -40,6 +46,12 @@ class GogptError(Exception):
         if self.fix is not None:
             lines.append(f"  fix:      {self.fix}")
         return "\n".join(lines)
+
+
+def _again(kind: type[GogptError], args: tuple[Any, ...], fields: dict[str, Any]) -> GogptError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class RowError(Exception):

@@ -90,18 +90,17 @@ class Pool:
                     yield self._collect(*waiting.popleft())
             while waiting:
                 yield self._collect(*waiting.popleft())
+        except BrokenProcessPool as problem:  # met where a stretch is handed over, or where its block is waited for
+            raise GogptError("ENV114", "a process that prepares data was ended from outside", where=waiting[0][0].shown if waiting else None,
+                             expected="enough memory for every process", fix="set data.workers to fewer processes; what was made is kept, "
+                             "and the same command goes on from there") from problem
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
             _POOL = _WORKER = None
 
     def _collect(self, stretch: Stretch, future: Future[None] | None) -> Done:
         if future is not None:
-            try:
-                future.result()
-            except BrokenProcessPool as problem:
-                raise GogptError("ENV114", "a process that prepares data was ended from outside", where=stretch.shown,
-                                 expected="enough memory for every process", fix="set data.workers to fewer processes; what was made is kept, "
-                                 "and the same command goes on from there") from problem
+            future.result()
         found = self._found(stretch)
         assert found is not None
         return found
