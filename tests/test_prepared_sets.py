@@ -386,6 +386,20 @@ def test_prune_removes_the_other_sets(recipe: Any, gogpt: Any, tmp_path: Path) -
     assert [str(p) for p in (tmp_path / "prepared").iterdir()] == [ran.json["folder"]]
 
 
+def test_prune_leaves_what_another_process_is_making(recipe: Any, gogpt: Any, tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    made, sets = recipe(rows(6)), tmp_path / "prepared"
+    busy, left = sets / ("a" * 20 + ".partial"), sets / ("b" * 20 + ".partial")
+    busy.mkdir(parents=True)
+    left.mkdir()
+    with FileLock(str(sets / ("." + "a" * 20 + ".lock"))):
+        ran = gogpt("prepare", made, "--prune", "--format", "json")
+    assert ran.code == 0
+    assert ran.json["removed"] == [str(left)]
+    assert busy.is_dir()
+
+
 def test_samples_are_painted(recipe: Any, gogpt: Any) -> None:
     ran = gogpt("prepare", recipe(rows(6)), "--format", "json")
     lines = (Path(ran.json["folder"]) / "samples.jsonl").read_text().splitlines()

@@ -82,15 +82,24 @@ def _document(prepared: Prepared, dry_run: bool, removed: list[str]) -> dict[str
 
 
 def _prune(folder: Path, prepared: Prepared) -> list[str]:
-    """Remove the sets beside this one, and what killed processes left of others."""
+    """Remove the sets beside this one, and what killed processes left of others; what another process is making stays."""
     import re
     import shutil
 
+    from filelock import FileLock, Timeout
+
     removed = []
     for other in sorted(folder.iterdir()):
-        if other != prepared.folder and re.fullmatch(r"[0-9a-f]{20}(\.partial)?", other.name):
-            shutil.rmtree(other)
-            removed.append(str(other))
+        if other == prepared.folder or not re.fullmatch(r"[0-9a-f]{20}(\.partial)?", other.name):
+            continue
+        file = folder / f".{other.name.removesuffix('.partial')}.lock"
+        try:
+            with FileLock(str(file), timeout=0):
+                shutil.rmtree(other)
+                file.unlink(missing_ok=True)
+        except Timeout:
+            continue
+        removed.append(str(other))
     return removed
 
 

@@ -27,7 +27,7 @@ ROW_FILES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow")
 TEXT_FILES = (".txt", ".md")
 HUB_ID = re.compile(r"^(?:hub:)?[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
-__all__ = ["HubSource", "Row", "display_path", "find_files", "hub_revision", "is_hub_id", "is_lines", "read_hub", "read_rows"]
+__all__ = ["HubSource", "Row", "display_path", "find_files", "hub_revision", "is_hub_id", "is_lines", "read_hub", "read_rows", "unreadable_file"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,9 +146,14 @@ def read_rows(path: Path, *, notes: dict[str, int] | None = None) -> Iterator[Ro
         with open_bytes(path, magic) as stream:
             yield from _text_rows(stream, path, shown, notes if notes is not None else {})
     except (OSError, EOFError, zlib.error) as problem:
-        raise GogptError("DAT303", f"the file cannot be read: {problem}", where=shown,
-                         fix=FETCH if isinstance(problem, (EOFError, zlib.error)) or problem.errno is None
-                         else "check that it is there and that you may read it") from problem
+        raise unreadable_file(problem, shown) from problem
+
+
+def unreadable_file(problem: Exception, shown: str) -> GogptError:
+    """A file that is there and cannot be read."""
+    broken = isinstance(problem, (EOFError, zlib.error)) or getattr(problem, "errno", None) is None
+    return GogptError("DAT303", f"the file cannot be read: {problem}", where=shown,
+                      fix=FETCH if broken else "check that it is there and that you may read it")
 
 
 def is_lines(path: Path) -> bool:

@@ -23,6 +23,7 @@ from gogpt.data.sources import (
     is_lines,
     read_hub,
     read_rows,
+    unreadable_file,
 )
 from gogpt.data.sources import Row as SourceRow
 from gogpt.data.work import Stretch
@@ -66,7 +67,7 @@ class Inputs:
 
 def find_inputs(sources: Sequence[SourceConfig], *, whole: bool = True) -> Inputs:
     """Find and digest every file. ``whole``: its whole content, else its size and parts spread over it, in a time that does not
-    grow with it. Raises GogptError DAT300, DAT302, DAT304."""
+    grow with it. Raises GogptError DAT300, DAT302, DAT303, DAT304."""
     files = []
     for number, source in enumerate(sources):
         if is_hub_id(source.path):
@@ -74,7 +75,10 @@ def find_inputs(sources: Sequence[SourceConfig], *, whole: bool = True) -> Input
             files.append(Input(source=number, shown=hub.id, path=None, digest=hub_revision(hub), size=0))
             continue
         for file in find_files(source.path, source.split):
-            digest, size = _digest(file) if whole else _digest_of_parts(file)
+            try:
+                digest, size = _digest(file) if whole else _digest_of_parts(file)
+            except OSError as problem:
+                raise unreadable_file(problem, display_path(file)) from problem
             files.append(Input(source=number, shown=display_path(file), path=file, digest=digest, size=size))
     return Inputs(sources=sources, files=files)
 

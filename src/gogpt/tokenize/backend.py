@@ -8,7 +8,7 @@ space that a special token swallows (Phi-3's ``<|end|>``) belongs to no token.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -120,6 +120,21 @@ class Splitter:
             at = found.end()
         if at < len(text):
             yield at, len(text), None
+
+
+def split_spans(text: str, splitter: Splitter, added: Mapping[int, Added], stretch: Callable[[str], Spans]) -> Spans:
+    """Ids and spans of a text in which ``splitter`` finds added tokens; ``stretch`` encodes what lies between them."""
+    ids: list[int] = []
+    spans: list[tuple[int, int]] = []
+    for start, end, token in splitter.split(text):
+        if token is not None:
+            ids.append(token)
+            spans.append(within(text, start, end, added[token]))
+            continue
+        found = stretch(text[start:end])
+        ids += found.ids
+        spans += [(a + start, b + start) for a, b in found.spans] if start else found.spans
+    return Spans(ids, spans)
 
 
 def within(text: str, start: int, end: int, token: Added) -> tuple[int, int]:

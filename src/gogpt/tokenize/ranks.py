@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gogpt.errors import GogptError
-from gogpt.tokenize.backend import Added, Spans, Splitter, byte_spans, within
+from gogpt.tokenize.backend import Added, Spans, Splitter, byte_spans, split_spans
 
 TEKKEN_SPECIAL = (
     "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
@@ -119,23 +119,10 @@ class RanksBackend:
         return out
 
     def encode(self, text: str) -> Spans:
-        return self._split(text, self._splitter)
+        return split_spans(text, self._splitter, self.added, self._stretch)
 
     def stretch(self, text: str, *, first: bool = True, bare: bool = False) -> Spans:
-        return self._stretch(text) if bare or not self._words else self._split(text, Splitter(self._words))
-
-    def _split(self, text: str, splitter: Splitter) -> Spans:
-        ids: list[int] = []
-        spans: list[tuple[int, int]] = []
-        for start, end, token in splitter.split(text):
-            if token is not None:
-                ids.append(token)
-                spans.append(within(text, start, end, self.added[token]))
-                continue
-            found = self._stretch(text[start:end])
-            ids += found.ids
-            spans += [(a + start, b + start) for a, b in found.spans] if start else found.spans
-        return Spans(ids, spans)
+        return self._stretch(text) if bare or not self._words else split_spans(text, Splitter(self._words), self.added, self._stretch)
 
     def _stretch(self, text: str) -> Spans:
         ids = self._plain(text)

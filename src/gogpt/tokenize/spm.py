@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gogpt.errors import GogptError
-from gogpt.tokenize.backend import UNBOUNDED, Added, Spans, Splitter, within
+from gogpt.tokenize.backend import UNBOUNDED, Added, Spans, Splitter, split_spans
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 UNIGRAM, BPE = 1, 2
@@ -190,23 +190,10 @@ class SentencePieceBackend:
         return out
 
     def encode(self, text: str) -> Spans:
-        return self._split(text, self._splitter)
+        return split_spans(text, self._splitter, self.added, self._stretch)
 
     def stretch(self, text: str, *, first: bool = True, bare: bool = False) -> Spans:
-        return self._stretch(text) if bare or not self._words else self._split(text, Splitter(self._words))
-
-    def _split(self, text: str, splitter: Splitter) -> Spans:
-        ids: list[int] = []
-        spans: list[tuple[int, int]] = []
-        for start, end, token in splitter.split(text):
-            if token is not None:
-                ids.append(token)
-                spans.append(within(text, start, end, self.added[token]))
-                continue
-            found = self._stretch(text[start:end])
-            ids += found.ids
-            spans += [(a + start, b + start) for a, b in found.spans]
-        return Spans(ids, spans)
+        return self._stretch(text) if bare or not self._words else split_spans(text, Splitter(self._words), self.added, self._stretch)
 
     def _stretch(self, text: str) -> Spans:
         found = self._engine.encode(text, return_type="offset_mapping")
