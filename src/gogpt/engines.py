@@ -178,7 +178,7 @@ def before_deepspeed() -> None:
         import deepspeed
 
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if "WORLD_SIZE" in os.environ:
             # The Trainer names no backend to accelerate, which then counts one process where there is no GPU: we name it first.
             AcceleratorState._reset_state(reset_partial_state=True)
             os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"

@@ -7,6 +7,7 @@ import datetime
 import hashlib
 import json
 import random
+import re
 import shutil
 import signal
 import threading
@@ -152,12 +153,17 @@ def _train(config: RunConfig, observer: Observer, *, resume: bool, overwrite: bo
 
 
 def _start_step(folder: RunFolder, before: Preflight) -> int:
-    """The step to go on from. Raises GogptError RUN611 (no checkpoint), RUN612 (other data or plan)."""
+    """The step to go on from. Raises GogptError RUN611 (no checkpoint), RUN612 (other data or plan), RUN613 (ZeRO's parts of other processes)."""
     steps = folder.checkpoint_steps()
     if not steps:
         raise GogptError("RUN611", "there is no whole checkpoint to go on from", where=str(folder.checkpoints),
                          fix="start again: gogpt train RECIPE --overwrite")
     checkpoint_of(folder.checkpoint(steps[-1]))
+    written = folder.checkpoint(steps[-1]).glob("global_step*/*zero_pp_rank_*_optim_states.pt")
+    parts = len({m.group(1) for p in written if (m := re.search(r"zero_pp_rank_(\d+)_", p.name))})
+    if parts and parts != before.plan.world_size:
+        raise GogptError("RUN613", f"the checkpoint is of {parts} processes", where=str(folder.checkpoint(steps[-1])), got=f"{before.plan.world_size} processes",
+                         expected=f"{parts}, whose parts of the optimizer lie in it", fix=f"gogpt train --resume {folder.path} parallel.processes={parts}")
     then = read_json(folder.plan)
     now = fingerprint(before)
     if then.get("fingerprint") != now:

@@ -160,11 +160,12 @@ def training_arguments(config: RunConfig, plan: RunPlan, folder: RunFolder, deep
     train = config.train
     # transformers 5.23 renamed it; the old name still works there, with a warning in every run.
     name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)  # of an earlier run in this process; the Trainer sets it where DeepSpeed is asked for
     if deepspeed is not None:
         before_deepspeed()
     # Unused parameters are a fault that DDP then tells, but for experts, of which a batch uses some.
     several: dict[str, Any] = {"ddp_find_unused_parameters": experts} if plan.world_size > 1 and config.parallel.engine == "ddp" else {}
-    if plan.world_size > 1 and not torch.cuda.is_available():
+    if (plan.world_size > 1 or config.parallel.engine != "ddp") and not torch.cuda.is_available():
         # Without it accelerate 1.15 takes each process for a run of its own where there is no GPU: nothing is averaged, and nothing says so.
         several |= {"use_cpu": True} if deepspeed is None else {"accelerator_config": {"use_configured_state": True}}
     checkpointing = {name: True, f"{name}_kwargs": {"use_reentrant": False}} if train.gradient_checkpointing else {}
@@ -251,7 +252,14 @@ class GogptTrainer(Trainer):
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
         if self.engine.engine == "fsdp":
             shard(self.model, precision=self.plan.precision, offload=self.engine.offload == "all")
-        prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        try:
+            prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        except ValueError as problem:
+            if "DeepSpeed config values" not in str(problem):
+                raise
+            wrong = [line[2:].strip() for line in str(problem).splitlines() if line.startswith("- ")]
+            raise GogptError("CFG255", "the DeepSpeed file says otherwise than the run", where=str(self.engine.config), got="; ".join(wrong),
+                             expected="auto, or the run's values", fix='write "auto" for them, or change the recipe') from problem
         self.watch.start(self.model)
         return prepared
 

@@ -114,6 +114,15 @@ def settled(config: RunConfig, world: World | None) -> RunConfig:
     return config.model_copy(update={"parallel": asked.model_copy(update=real)})
 
 
+def refuse_accelerate(config: RunConfig, environ: Mapping[str, str]) -> None:
+    """accelerate's own configuration must not ask for another engine: it would win, in silence. Raises GogptError CFG254."""
+    for name, engine in (("ACCELERATE_USE_DEEPSPEED", "deepspeed"), ("ACCELERATE_USE_FSDP", "fsdp")):
+        if environ.get(name, "").lower() in ("true", "1", "yes") and config.parallel.engine != engine:
+            raise GogptError("CFG254", "accelerate was configured for another engine than the recipe asks for", where=f"environment, {name}", got=engine,
+                             expected=f"parallel.engine: {config.parallel.engine}",
+                             fix=f"start with torchrun, or with accelerate launch without {engine}; or set parallel.engine: {engine}")
+
+
 def refuse_parallel(config: RunConfig, env: EnvFacts) -> None:
     """Settings of ``parallel`` that say nothing together, or that this machine does not have. Raises GogptError CFG253, ENV111."""
     asked = config.parallel

@@ -77,6 +77,27 @@ train:
 
 gogpt prepare recipe.yaml data.workers=2""",
     ),
+    "ENV115": _page(
+        title=("the lock of a broken build is in the way", "残留的编译锁挡住了启动"),
+        what=(
+            "Whether a folder of compiled extensions (TORCH_EXTENSIONS_DIR, by default ~/.cache/torch_extensions) holds the lock of a build that nobody "
+            "goes on with: one older than half an hour.",
+            "检查编译扩展的目录（TORCH_EXTENSIONS_DIR，默认 ~/.cache/torch_extensions）中是否留有无人继续的编译锁：超过半小时的锁。",
+        ),
+        why=(
+            "torch compiles DeepSpeed's extensions at the first start and keeps others out with a file. A process that is killed while it compiles leaves the "
+            "file, and every later start waits for it without end and without a word.",
+            "torch 在首次启动时编译 DeepSpeed 的扩展，并用一个文件阻止其他进程。若进程在编译时被杀，该文件会留下，之后每次启动都会无声地一直等待。",
+        ),
+        fix=(
+            "Remove the folder that the message names: the extension is built again, once.",
+            "删除报错信息所列的目录：扩展会重新编译一次。",
+        ),
+        example="""ENV115 ~/.cache/torch_extensions/py311_cu126/cpu_adam/lock: a build of an extension was broken off, and its lock is still there
+  got:      a lock 95 minutes old
+  expected: none, or a build that is going on
+  fix:      rm -r ~/.cache/torch_extensions/py311_cu126/cpu_adam, which makes it be built again""",
+    ),
     "ENV130": _page(
         title=("the log holds an error", "日志中有错误"),
         what=(
@@ -471,6 +492,62 @@ data:
   streaming: true
 train:
   max_steps: 20000""",
+    ),
+    "CFG252": _page(
+        title=("a launcher's numbers make no sense", "启动器给出的编号不合理"),
+        what=(
+            "Whether the environment variables by which torchrun, accelerate, deepspeed, srun or mpirun tell a process who it is (RANK, WORLD_SIZE, LOCAL_RANK, "
+            "LOCAL_WORLD_SIZE, or SLURM_* and OMPI_*) are numbers that fit together.",
+            "检查 torchrun、accelerate、deepspeed、srun 或 mpirun 用来告知进程身份的环境变量（RANK、WORLD_SIZE、LOCAL_RANK、LOCAL_WORLD_SIZE，或 SLURM_*、OMPI_*）是否为彼此相符的数字。",
+        ),
+        why=(
+            "Left over from another session or set by half, they make every process wait for others that never come, up to the timeout of half an hour.",
+            "若是其他会话的残留或只设了一半，所有进程都会等待永远不会出现的其他进程，直到半小时的超时。",
+        ),
+        fix=(
+            "Unset them and start with gogpt train alone (parallel.processes), or start with one launcher.",
+            "取消这些变量，只用 gogpt train（parallel.processes）启动；或只用一种启动器。",
+        ),
+        example="""CFG252 environment: the launcher's numbers do not fit together
+  got:      rank 3 of 2, local rank 1 of 2
+  expected: 0 <= rank < world size, and the same on the node
+  fix:      unset RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE, or start with one launcher alone
+
+parallel: {engine: ddp, processes: 2}""",
+    ),
+    "CFG253": _page(
+        title=("settings of parallel that do not go together", "parallel 的设置互相矛盾"),
+        what=(
+            "Whether parallel.engine, processes, nodes, zero, offload and config go together, with each other, with the method, the precision and the optimizer, "
+            "and with the GPUs of this machine.",
+            "检查 parallel.engine、processes、nodes、zero、offload、config 彼此之间，以及与训练方法、精度、优化器和本机 GPU 是否相容。",
+        ),
+        why=(
+            "The engines ignore, or fall over, what they cannot do: FSDP asked of the Trainer on a CPU becomes DDP in silence; 4-bit weights cannot be sharded.",
+            "引擎会忽略做不到的设置，或直接崩溃：在 CPU 上向 Trainer 要求 FSDP 会悄悄变成 DDP；4 位权重无法分片。",
+        ),
+        fix=("See docs/parallel.md for what each engine takes.", "各引擎支持的设置见 docs/parallel.md。"),
+        example="""CFG253 recipe: parallel.zero without engine: deepspeed
+  expected: settings that go together
+  fix:      see docs/parallel.md for what each engine takes
+
+parallel: {engine: deepspeed, zero: 2, processes: 8}""",
+    ),
+    "CFG254": _page(
+        title=("other processes were started than the recipe asks for", "启动的进程数与配方不符"),
+        what=(
+            "Whether the processes that a launcher started are as many as parallel.processes x parallel.nodes. A recipe that names none takes what was started.",
+            "检查启动器启动的进程数是否等于 parallel.processes × parallel.nodes。配方未写时，以实际启动的为准。",
+        ),
+        why=(
+            "The number of processes decides the accumulation, and so the number of steps and the learning rates: a run with another number is another run.",
+            "进程数决定梯度累积步数，进而决定总步数和学习率：进程数不同就是另一次训练。",
+        ),
+        fix=("Start as many as the recipe says, or leave parallel.processes out.", "按配方的数量启动，或去掉 parallel.processes。"),
+        example="""CFG254 started by torchrun: other processes were started than the recipe asks for
+  got:      2 processes
+  expected: parallel.processes: 8, nodes: 1
+  fix:      start 8, or leave parallel.processes out: it is then what the launcher starts""",
     ),
     "DAT300": _page(
         title=("no such data file", "没有这个数据文件"),
@@ -1086,6 +1163,26 @@ train:
 
 gogpt train --resume runs/a""",
     ),
+    "RUN613": _page(
+        title=("a checkpoint of other processes", "检查点来自不同的进程数"),
+        what=(
+            "Whether a DeepSpeed checkpoint that is gone on from was written by as many processes as read it now.",
+            "检查要继续的 DeepSpeed 检查点，是否由同样数量的进程写成。",
+        ),
+        why=(
+            "ZeRO writes each process's part of the optimizer. Another number of processes cannot read the parts, and DeepSpeed says so only after the model is "
+            "loaded, or starts the optimizer anew.",
+            "ZeRO 按进程分别写出优化器的分片。进程数不同就读不了，而 DeepSpeed 要到加载模型之后才报错，或让优化器从头开始。",
+        ),
+        fix=(
+            "Go on with as many processes as the message names. Runs under ddp and fsdp go on on any number.",
+            "用报错信息所列的进程数继续。ddp 与 fsdp 的训练可在任意进程数上继续。",
+        ),
+        example="""RUN613 runs/a/checkpoints/step-300: the checkpoint is of 8 processes
+  got:      2 processes
+  expected: 8, whose parts of the optimizer lie in it
+  fix:      gogpt train --resume runs/a parallel.processes=8""",
+    ),
     "RUN620": _page(
         title=("out of memory", "内存不足"),
         what=(
@@ -1110,6 +1207,28 @@ gogpt train --resume runs/a""",
 train:
   micro_batch_size: 4
   gradient_checkpointing: true""",
+    ),
+    "RUN630": _page(
+        title=("a process of the run died", "训练的某个进程死亡"),
+        what=(
+            "How the processes of a run ended. The first that failed is told, in its own words; one that was killed from outside is told by its signal.",
+            "检查各进程如何结束。最先失败的进程会用它自己的话说明；被外部杀死的进程则给出信号名。",
+        ),
+        why=(
+            "When one process dies the others wait in a collective, and after minutes the log is full of their timeouts, with the cause far above them "
+            "(Some NCCL operations have failed or timed out). GoGPT ends the others within seconds and puts the first error on top.",
+            "一个进程死亡后，其他进程会卡在集合通信里，几分钟后日志里满是它们的超时，真正的原因远在上方（Some NCCL operations have failed or timed out）。"
+            "GoGPT 会在几秒内结束其他进程，并把最早的错误放在最前面。",
+        ),
+        fix=(
+            "SIGKILL is, as a rule, the system's answer to memory that ran out: dmesg says so. Anything else: gogpt doctor. The run goes on from its last "
+            "checkpoint with gogpt train --resume RUN.",
+            "SIGKILL 一般是系统内存耗尽所致，可用 dmesg 确认。其他情况用 gogpt doctor 检查。之后可用 gogpt train --resume RUN 从最近的检查点继续。",
+        ),
+        example="""RUN630 rank 1: process 1 was ended by SIGKILL; the others were stopped
+  got:      exit by signal 9
+  expected: a process that ends by itself
+  fix:      as a rule the machine ran out of memory (dmesg says so): lower train.micro_batch_size or data.max_length, or shard with engine: fsdp; go on with gogpt train --resume RUN""",
     ),
     "EXP703": _page(
         title=("there is nothing to merge", "没有可合并的内容"),
@@ -1148,5 +1267,26 @@ train:
   fix:      name the base that it was trained on (--base)
 
 gogpt merge runs/a -o models/merged --base models/base""",
+    ),
+    "EXP705": _page(
+        title=("what was saved is not what was trained", "保存的内容不是训练的内容"),
+        what=(
+            "Whether a checkpoint, and the model at the end, hold at least as many elements as are trained, no empty tensor, and an adapter that is not all zero. "
+            "It is looked at after every save.",
+            "每次保存后检查：检查点和最终模型的元素数不少于被训练的参数，没有空张量，适配器不全为零。",
+        ),
+        why=(
+            "Weights that are sharded over processes must be gathered before they are saved; where they are not, the file is there and empty, and nobody sees it "
+            "before the model is used (huggingface/trl#4416; huggingface/peft#2450; deepspeedai/DeepSpeed#7900).",
+            "分片在各进程上的权重必须先汇集再保存；否则文件存在却是空的，直到使用模型才会发现（huggingface/trl#4416；huggingface/peft#2450；deepspeedai/DeepSpeed#7900）。",
+        ),
+        fix=(
+            "The checkpoint before it is whole. Go on from it; where it happens again, use another engine and please report it.",
+            "之前的检查点是完整的，可从它继续；若再次发生，请换一种引擎并报告。",
+        ),
+        example="""EXP705 runs/a/checkpoints/checkpoint-300: what was saved is not what was trained
+  got:      0 elements
+  expected: 4,096 trained elements
+  fix:      the checkpoint before it is whole; start again from it with another engine, and please report this""",
     ),
 }

@@ -52,7 +52,7 @@ def command(
     """
     from gogpt.cli.console import console_of
     from gogpt.errors import GogptError
-    from gogpt.world import started_world
+    from gogpt.world import refuse_accelerate, started_world
 
     spoken = pick_lang(lang)
     if resume is not None and recipe is not None and "=" in recipe:
@@ -67,11 +67,12 @@ def command(
     asked = Asked(recipe=recipe, overrides=tuple(overrides or ()), resume=resume, overwrite=overwrite, output_format=output_format, lang=lang,
                   spoken=spoken, quiet=quiet or (world is not None and world.rank > 0), console=console_of(world is None or world.rank == 0), world=world)
     config = _config(asked)
+    refuse_accelerate(config, os.environ)
     if dry_run and resume is None:
         return _dry_run(asked, config)
     if resume is not None and _is_finished(asked, resume):
         return 0
-    if world is None and config.parallel.world_size > 1:
+    if world is None and (config.parallel.world_size > 1 or config.parallel.engine != "ddp"):
         return _start(asked, config)
     return _train(asked, config)
 

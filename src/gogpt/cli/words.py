@@ -15,6 +15,7 @@ ZH = {
     "reading data": "读取数据",
     "timing micro-batches": "为微批次计时",
     "loading the model": "加载模型",
+    "starting {processes} processes ({engine})": "启动 {processes} 个进程（{engine}）",
     "saving the model": "保存模型",
     "loading base and adapter": "加载基座与适配器",
     "merging": "合并",
