@@ -374,6 +374,10 @@ class DoctorFacts:
     """package -> file or folder of the same name that comes first on sys.path"""
 
 
+FAILED = "it failed"
+"""How the reason of a proof begins that could not be made because of an error."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccumulationProof:
     """The same rows as one micro-batch and as several, through the run's own loss and backward pass.
@@ -457,8 +461,6 @@ class LossProof:
     """without prompt and template"""
     shuffled: float
     """alone, their tokens in random order"""
-    other_prompt: float
-    """after the prompts of other rows"""
     entropy: float
     """of the predictions under ``loss``"""
 

@@ -15,16 +15,16 @@ from gogpt.records import IGNORE_INDEX, Example, Origin, TokenArray
 NUM_ANSWERS = 6
 NUM_TOKENS = 48
 """Of an answer that are looked at."""
-PASSES = 2
+PASSES = 1.5
 """Tokens of all prompts and answers together, as a multiple of what one pass may have."""
 _NOWHERE = Origin(path="proof", row=0)
 
 
 def initial_loss(probe: Probe) -> LossProof:
-    """Losses of the same answer tokens: as trained, without prompt and template, in random order, after other prompts.
+    """Losses of the same answer tokens: as trained, without prompt and template, and in random order.
 
     The last trained token (the stop, which a base has not learned) and the first of each answer, which nothing predicts where it
-    stands alone, are left out of all four. At step 0 an adapter changes nothing yet: this is the base's loss.
+    stands alone, are left out of all three. At step 0 an adapter changes nothing yet: this is the base's loss.
     """
     answers = _answers(probe)
     prefix = np.asarray(probe.before.tokenizer.bos_prefix, dtype=np.int32)
@@ -32,14 +32,13 @@ def initial_loss(probe: Probe) -> LossProof:
     said = [_said(example, span) for example, span in answers]
     prompts = [example.input_ids[: span[0]] for example, span in answers]
     kept = [_row(p, s) for p, s in zip(prompts, said, strict=True)]
-    losses, entropy = _losses(probe, kept, entropies=True)
+    losses, entropy = _losses(probe, kept)
     alone, _ = _losses(probe, [_row(prefix, s) for s in said])
     shuffled, _ = _losses(probe, [_row(prefix, draw.permutation(s)) for s in said])
-    others, _ = _losses(probe, [_row(p, s) for p, s in zip([*prompts[1:], prompts[0]], said, strict=True)])
     head = probe.model.get_output_embeddings()
     size = int(head.weight.shape[0]) if head is not None else int(probe.model.config.vocab_size)
     return LossProof(answers=len(said), tokens=sum(s.size - 1 for s in said), vocab_size=size, template=probe.before.prepared.facts.template,
-                     loss=losses, alone=alone, shuffled=shuffled, other_prompt=others, entropy=entropy)
+                     loss=losses, alone=alone, shuffled=shuffled, entropy=entropy)
 
 
 def _answers(probe: Probe) -> list[tuple[Example, tuple[int, int]]]:
@@ -48,7 +47,7 @@ def _answers(probe: Probe) -> list[tuple[Example, tuple[int, int]]]:
     Raises NotProven."""
     examples = probe.before.prepared.train
     lengths = examples.lengths
-    room = max(PASSES * probe.limit // NUM_ANSWERS, min(64, PASSES * probe.limit // 2))
+    room = int(max(PASSES * probe.limit / NUM_ANSWERS, min(64, PASSES * probe.limit / 2)))
     order = np.argsort(lengths, kind="stable")
     fit = order[lengths[order] <= room]
     if not fit.size and probe.before.config.stage == "pretrain":
@@ -56,7 +55,8 @@ def _answers(probe: Probe) -> list[tuple[Example, tuple[int, int]]]:
     if not fit.size:
         raise NotProven(f"no example has at most {room} tokens")
     chosen = dict.fromkeys(int(fit[round(i * (fit.size - 1) / max(1, 4 * NUM_ANSWERS - 1))]) for i in range(4 * NUM_ANSWERS))
-    found, tokens = [], 0
+    found: list[tuple[Example, tuple[int, int]]] = []
+    tokens = 0
     for i in sorted(chosen, key=lambda i: -int(lengths[i])):
         example = examples[i]
         if example.num_tokens > room:
@@ -92,14 +92,14 @@ def _row(prompt: TokenArray, said: TokenArray) -> Example:
     return Example(input_ids=ids, labels=labels, origin=_NOWHERE)
 
 
-def _losses(probe: Probe, rows: Sequence[Example], *, entropies: bool = False) -> tuple[float, float]:
+def _losses(probe: Probe, rows: Sequence[Example]) -> tuple[float, float]:
     """Mean loss of the rows' labels, and the mean entropy of the predictions at them."""
-    total, entropy, count = 0.0, 0.0, 0
-    for row in sorted(rows, key=lambda r: r.num_tokens):
+    logits = probe.logits([[row] for row in rows])
+    losses, entropies = [], []
+    for row, said in zip(rows, logits, strict=True):
         at = torch.from_numpy(np.nonzero(row.labels != IGNORE_INDEX)[0])
-        logs = probe.logits([[row]])[0][at - 1].log_softmax(-1)
-        total -= float(logs.gather(1, torch.from_numpy(row.labels.astype(np.int64))[at][:, None].to(logs.device)).double().sum())
-        if entropies:
-            entropy -= float((logs.exp() * logs.clamp(min=-1e4)).double().sum())
-        count += int(at.numel())
-    return total / count, entropy / count
+        wanted = torch.from_numpy(row.labels.astype(np.int64))[at].to(said.device)
+        logs = said[at - 1].log_softmax(-1)
+        losses.append(-logs.gather(1, wanted[:, None])[:, 0])
+        entropies.append(-(logs.exp() * logs.clamp(min=-1e4)).sum(-1))
+    return float(torch.cat(losses).double().mean()), float(torch.cat(entropies).double().mean())

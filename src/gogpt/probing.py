@@ -20,6 +20,8 @@ WORK = 1.75e10
 """Parameters x tokens of one pass of a proof: 130 tokens of 135 million parameters, which is about a second on two cores."""
 LEAST, MOST = 48, 512
 NUM_ROWS = 4
+TOLERANCES = {"fp32": 1e-3, "bf16": 5e-2, "fp16": 2e-2}
+"""Relative. Measured: docs/checks/MOD521.md and MOD522.md."""
 
 
 class NotProven(Exception):
@@ -32,17 +34,37 @@ def row_limit(parameters: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """A backward pass: its loss (None: the loss has no gradient), and the ids of the tensors whose module ran."""
+
+    loss: float | None
+    ran: frozenset[int]
+
+
+@dataclass(slots=True, kw_only=True)
 class Probe:
-    """``rows``: a few short examples; ``limit``: tokens that one pass may have."""
+    """``rows``: a few short examples, not all of as many trained tokens; ``limit``: tokens that one pass may have.
+
+    ``apart``: the last backward pass over the rows one by one, while its gradients are in the tensors.
+    """
 
     trainer: GogptTrainer
     before: Preflight
     rows: tuple[Example, ...]
     limit: int
+    apart: Pass | None = None
+    _losses: list[torch.Tensor] | None = None
 
     @property
     def model(self) -> Any:
         return self.trainer.model
+
+    @property
+    def tolerance(self) -> float:
+        """Relative, by the coarsest of the precision and of the weights."""
+        kinds = {p.dtype for p in self.model.parameters()}
+        names = [self.before.plan.precision, *(name for name, kind in (("bf16", torch.bfloat16), ("fp16", torch.float16)) if kind in kinds)]
+        return max(TOLERANCES[name] for name in names)
 
     def batch(self, rows: Sequence[Sequence[Example]]) -> dict[str, Any]:
         """Rows of documents as the trainer makes batches of them, on its device."""
@@ -63,13 +85,15 @@ class Probe:
         batch = self.batch(rows)
         logits = self.logits(rows)[:, :-1]
         targets = batch["labels"][:, 1:]
-        each = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORE_INDEX, reduction="none")
-        return [row[wanted] for row, wanted in zip(each, targets != IGNORE_INDEX, strict=True)]
+        # Of chosen rows: over a transposed view the sum over the vocabulary is off by 1e-4.
+        return [F.cross_entropy(row[wanted], target[wanted], reduction="none")
+                for row, target, wanted in zip(logits, targets, targets != IGNORE_INDEX, strict=True)]
 
-    def mean_loss(self, rows: Sequence[Example]) -> tuple[float, int]:
-        """Mean over all trained tokens of the rows, and their number."""
-        losses = torch.cat(self.token_losses([[row] for row in rows]))
-        return float(losses.double().mean()), int(losses.numel())
+    def losses_before(self) -> list[torch.Tensor]:
+        """``token_losses`` of the rows, of the model as it was given."""
+        if self._losses is None:
+            self._losses = self.token_losses([[row] for row in self.rows])
+        return self._losses
 
 
 def pick_rows(examples: ExampleSet, limit: int, count: int = NUM_ROWS) -> tuple[Example, ...]:
@@ -83,7 +107,18 @@ def pick_rows(examples: ExampleSet, limit: int, count: int = NUM_ROWS) -> tuple[
         fit = np.argsort(lengths, kind="stable")[:count]
     chosen = dict.fromkeys(int(fit[round(i * (fit.size - 1) / max(1, count - 1))]) for i in range(count))
     rows = [cut(examples[i], room) for i in chosen]
-    return tuple(r for r in rows if r.num_trained) or tuple(rows[:1])
+    return uneven([r for r in rows if r.num_trained] or rows[:1])
+
+
+def uneven(rows: Sequence[Example]) -> tuple[Example, ...]:
+    """At least two rows, not all of as many trained tokens: a mean of means differs from the mean over tokens only then."""
+    some = list(rows) if len(rows) > 1 else [rows[0], rows[0]]
+    if len({row.num_trained for row in some}) == 1:
+        labels = some[0].labels.copy()
+        trained = np.nonzero(labels != IGNORE_INDEX)[0]
+        labels[trained[max(1, trained.size // 2):]] = IGNORE_INDEX
+        some[0] = replace(some[0], labels=labels)
+    return tuple(some)
 
 
 def cut(example: Example, room: int) -> Example:

@@ -7,6 +7,7 @@ Each proof takes a few short rows through the run's own loss, batches and optimi
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,17 +19,16 @@ import numpy as np
 import torch
 
 from gogpt.checks import PROOFS as PROOF_CHECKS
-from gogpt.facts import NUM_FIRST, AccumulationProof, Facts, GradientProof, PackingProof, ProofFacts, Tally, UpdateProof
+from gogpt.errors import GogptError
+from gogpt.facts import FAILED, NUM_FIRST, AccumulationProof, Facts, GradientProof, PackingProof, ProofFacts, Tally, UpdateProof
 from gogpt.findings import Finding, Verdict, judge
 from gogpt.plausible import initial_loss
 from gogpt.preflight import Preflight
-from gogpt.probing import NotProven, Probe, pick_rows, row_limit
-from gogpt.records import IGNORE_INDEX, Example
+from gogpt.probing import NotProven, Pass, Probe, pick_rows, row_limit
+from gogpt.records import Example
 from gogpt.stops import generation, trained_stop
 from gogpt.trainer import GogptTrainer
 
-TOLERANCES = {"fp32": 1e-3, "bf16": 5e-2, "fp16": 2e-2}
-"""Relative, by precision. Measured: docs/checks/MOD521.md and MOD522.md."""
 NUM_SAMPLED = 1 << 16
 """Elements of each gradient that are compared."""
 NUM_MOVED = 1 << 25
@@ -45,6 +45,9 @@ def prove(trainer: GogptTrainer, before: Preflight) -> ProofFacts:
     spread = _spread(trainer.model)
     skipped = {name: spread or "not asked for: checks.proofs" for name in PROOFS if spread or name not in asked}
     skipped["trained_stop"] = skipped.get("generation", "made after training")
+    facts = ProofFacts(tokens=limit, precision=before.plan.precision, skipped=skipped)
+    if set(PROOFS) <= set(skipped):
+        return facts
     made: dict[str, Any] = {}
     seconds: dict[str, float] = {}
     with untouched(trainer):
@@ -53,25 +56,40 @@ def prove(trainer: GogptTrainer, before: Preflight) -> ProofFacts:
             started = time.perf_counter()
             try:
                 made[name] = PROOFS[name](probe)
-            except NotProven as reason:
-                skipped[name] = str(reason)
+            except (GogptError, torch.OutOfMemoryError):
+                raise
+            except Exception as problem:  # of an unusual model a proof may be impossible: it is told, and the run itself decides
+                skipped[name] = why_not(problem)
+                probe.apart = None
             seconds[name] = round(time.perf_counter() - started, 3)
-    return ProofFacts(tokens=limit, precision=before.plan.precision, seconds=seconds, skipped=skipped, **made)
+    return replace(facts, seconds=seconds, skipped=skipped, **made)
+
+
+def why_not(problem: Exception) -> str:
+    """Why a proof was not made: its own reason, or FAILED and the first line of the error."""
+    if isinstance(problem, NotProven):
+        return str(problem)
+    first = (str(problem).strip() or "no message").splitlines()[0][:160]
+    return f"{FAILED}: {type(problem).__name__}: {first}"
 
 
 def prove_stop(trainer: GogptTrainer, before: Preflight, final: Path) -> ProofFacts:
     """The proofs of ``before``, and that of the trained model's stop (MOD527)."""
     proofs = before.facts.proofs
     assert proofs is not None
-    skipped = {k: v for k, v in proofs.skipped.items() if k != "trained_stop"}
-    if "generation" not in before.config.checks.proofs or _spread(trainer.model):
+    if "generation" not in before.config.checks.proofs:
         return proofs
     started = time.perf_counter()
+    skipped = {k: v for k, v in proofs.skipped.items() if k != "trained_stop"}
     try:
+        if spread := _spread(trainer.model):
+            raise NotProven(spread)
         with untouched(trainer):
             found = trained_stop(trainer, before, final)
-    except NotProven as reason:
-        return replace(proofs, skipped={**skipped, "trained_stop": str(reason)})
+    except (GogptError, torch.OutOfMemoryError):
+        raise
+    except Exception as problem:  # the model is trained and saved: nothing that is asked of it now may end the run
+        return replace(proofs, skipped={**skipped, "trained_stop": why_not(problem)})
     return replace(proofs, trained_stop=found, skipped=skipped, seconds={**proofs.seconds, "trained_stop": round(time.perf_counter() - started, 3)})
 
 
@@ -185,31 +203,61 @@ def backward(probe: Probe, micro_batches: Sequence[dict[str, Any]]) -> float:
     return total
 
 
+def backward_apart(probe: Probe) -> Pass:
+    """One micro-batch of each row. Their gradients are in the tensors afterwards; three proofs look at the same ones."""
+    if probe.apart is not None:
+        return probe.apart
+    ran: set[int] = set()
+    hooks = [m.register_forward_pre_hook(lambda module, args: ran.update(map(id, module.parameters(recurse=False))))
+             for m in probe.model.modules() if next(m.parameters(recurse=False), None) is not None]
+    try:
+        loss: float | None = backward(probe, [probe.batch([[row]]) for row in probe.rows])
+    except RuntimeError as problem:
+        if "does not require grad" not in str(problem):
+            raise
+        loss = None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    probe.apart = Pass(loss=loss, ran=frozenset(ran))
+    return probe.apart
+
+
 def accumulation(probe: Probe) -> AccumulationProof:
     """The rows together and one by one: the same loss, and the same gradient."""
-    rows = uneven(probe.rows)
-    expected, count = probe.mean_loss(rows)
-    together = backward(probe, [probe.batch([[row] for row in rows])])
+    rows = probe.rows
+    expected = torch.cat(probe.losses_before())
+    try:
+        together = backward(probe, [probe.batch([[row] for row in rows])])
+    except RuntimeError as problem:
+        if "does not require grad" not in str(problem):
+            raise
+        raise NotProven("the loss has no gradient") from problem
     first = sampled_gradients(probe.model)
-    apart = backward(probe, [probe.batch([[row]]) for row in rows])
+    probe.apart = None
+    apart = backward_apart(probe).loss
+    assert apart is not None
     second = sampled_gradients(probe.model)
-    off = sum(float((a - b).double().square().sum()) for a, b in zip(first, second, strict=True)) if len(first) == len(second) else float("inf")
-    norm = sum(float(a.double().square().sum()) for a in first)
+    tolerance = probe.tolerance
+    difference = relative_difference(first, second)
+    if difference > tolerance:  # before accusing: does the model give the same twice?
+        probe.apart = None
+        backward(probe, [probe.batch([[row] for row in rows])])
+        if not relative_difference(first, sampled_gradients(probe.model)) <= tolerance:
+            raise NotProven("the same rows give another gradient the second time: the model draws random numbers")
     return AccumulationProof(
-        rows=len(rows), trained_tokens=count, loss_expected=expected, loss_together=together, loss_apart=apart,
-        gradient_difference=float((off / norm) ** 0.5) if norm else float(off > 0), tolerance=TOLERANCES[probe.before.plan.precision],
+        rows=len(rows), trained_tokens=int(expected.numel()), loss_expected=float(expected.double().mean()), loss_together=together, loss_apart=apart,
+        gradient_difference=difference, tolerance=tolerance,
     )
 
 
-def uneven(rows: Sequence[Example]) -> list[Example]:
-    """At least two rows, not all of as many trained tokens: a mean of means differs from the mean over tokens only then."""
-    some = list(rows) if len(rows) > 1 else [rows[0], rows[0]]
-    if len({row.num_trained for row in some}) == 1:
-        labels = some[0].labels.copy()
-        trained = np.nonzero(labels != IGNORE_INDEX)[0]
-        labels[trained[max(1, trained.size // 2):]] = IGNORE_INDEX
-        some[0] = replace(some[0], labels=labels)
-    return some
+def relative_difference(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> float:
+    """l2 norm of the difference of two gradients, over that of the first."""
+    if len(first) != len(second):
+        return float("inf")
+    off = sum(float((a - b).double().square().sum()) for a, b in zip(first, second, strict=True))
+    norm = sum(float(a.double().square().sum()) for a in first)
+    return float((off / norm) ** 0.5) if norm else float(off > 0)
 
 
 def sampled_gradients(model: Any) -> list[torch.Tensor]:
@@ -225,21 +273,10 @@ def sampled_gradients(model: Any) -> list[torch.Tensor]:
 def gradients(probe: Probe) -> GradientProof:
     """Which trainable tensors one backward pass reaches."""
     named = [(n, p) for n, p in probe.model.named_parameters() if p.requires_grad]
-    ran: set[int] = set()
-    hooks = [m.register_forward_pre_hook(lambda module, args: ran.update(map(id, module.parameters(recurse=False))))
-             for m in probe.model.modules() if next(m.parameters(recurse=False), None) is not None]
-    try:
-        loss = backward(probe, [probe.batch([[row] for row in probe.rows])])
-    except RuntimeError as problem:
-        if "require grad" not in str(problem):
-            raise
+    done = backward_apart(probe)
+    if done.loss is None:
         return GradientProof(tensors=len(named), attached=False, loss_finite=True)
-    finally:
-        for hook in hooks:
-            hook.remove()
     without = [(n, p) for n, p in named if p.grad is None]
-    # A module that is never called may still be used as a function (a tied head), but then its tensors have gradients.
-    unreached = [n for n, p in without if id(p) not in ran]
     zeros, bad = 0, []
     for name, parameter in named:
         if parameter.grad is not None:
@@ -247,8 +284,10 @@ def gradients(probe: Probe) -> GradientProof:
             if not bool(torch.isfinite(parameter.grad).all()):
                 bad.append(name)
     return GradientProof(
-        tensors=len(named), attached=True, loss_finite=bool(np.isfinite(loss)), zero=zeros, non_finite=_tally(bad),
-        missing=_tally([n for n, p in without if id(p) in ran]), unreached=_tally([n for n in unreached if "expert" not in n]),
+        tensors=len(named), attached=True, loss_finite=bool(np.isfinite(done.loss)), zero=zeros, non_finite=_tally(bad),
+        missing=_tally([n for n, p in without if id(p) in done.ran]),
+        # Of a mixture of experts each batch leaves some without a token: that is no finding.
+        unreached=_tally([n for n, p in without if id(p) not in done.ran and "expert" not in n]),
     )
 
 
@@ -262,10 +301,11 @@ def _tally(names: Sequence[str]) -> Tally:
 def adapter(probe: Probe) -> UpdateProof:
     """One step of the run's own optimizer, at the peak of its learning rate: do the weights move, and does the model notice?"""
     trainer = probe.trainer
-    rows = list(probe.rows)
-    before = probe.token_losses([[row] for row in rows])
-    backward(probe, [probe.batch([[row] for row in rows])])
+    rows = probe.rows
+    before = probe.losses_before()
+    backward_apart(probe)
     held = _moved_tensors(probe.model)
+    probe.apart = None  # what is clipped and left out below is no gradient of the rows any more
     if not held:
         raise NotProven("no trainable tensor has a gradient")
     saved = [p.detach().clone() for p in held]
@@ -278,17 +318,16 @@ def adapter(probe: Probe) -> UpdateProof:
         rate = float(optimizer.param_groups[0]["lr"])
         del optimizer
         trainer.optimizer = None
-        steps = [(now.detach() - then).double() for now, then in zip(held, saved, strict=True)]
-        norm = float(torch.stack([s.square().sum() for s in steps]).sum().sqrt())
-        moved = sum(bool(s.any()) for s in steps)
-        largest = max(float(s.abs().max()) for s in steps)
+        squares = [float((now.detach() - then).double().square().sum()) for now, then in zip(held, saved, strict=True)]
+        norm, moved = sum(squares) ** 0.5, sum(s != 0.0 for s in squares)
+        largest = max(float((now.detach() - then).abs().max()) for now, then in zip(held, saved, strict=True))
         after = probe.token_losses([[row] for row in rows])
         effect = _largest_difference(before, after)
         enlarged = None
         if effect == 0.0 and largest > 0:
             with torch.no_grad():
-                for p, then, step in zip(held, saved, steps, strict=True):
-                    p.copy_(then + (step * (LARGEST_CHANGE / largest)).to(p.dtype))
+                for p, then in zip(held, saved, strict=True):
+                    p.copy_(then + (p - then) * (LARGEST_CHANGE / largest))
             enlarged = _largest_difference(before, probe.token_losses([[row] for row in rows]))
     finally:
         with torch.no_grad():
@@ -320,7 +359,7 @@ def _mean(losses: Sequence[torch.Tensor]) -> float:
 
 
 def _largest_difference(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> float:
-    return max(float((x - y).abs().max()) for x, y in zip(a, b, strict=True) if x.numel())
+    return max((float((x - y).abs().max()) for x, y in zip(a, b, strict=True) if x.numel()), default=0.0)
 
 
 # -- packing ---------------------------------------------------------------------------------------
@@ -350,9 +389,9 @@ def packing(probe: Probe) -> PackingProof:
             if d != changed:
                 leak = max(leak, float((now - row)[borders[d] : borders[d + 1]].abs().max()))
     alone = probe.logits([[d] for d in documents])
-    apart = max(float((alone[d, : e - b] - row[b:e]).abs().max()) for d, (b, e) in enumerate(zip(borders[:-1], borders[1:], strict=True)))
+    apart = max(float((alone[d, : e - b] - row[b:e]).abs().max()) for d, (b, e) in enumerate(itertools.pairwise(borders)))
     return PackingProof(documents=len(documents), tokens=int(borders[-1]), leak=leak / scale, alone=apart / scale,
-                        tolerance=TOLERANCES[plan.precision])
+                        tolerance=probe.tolerance)
 
 
 def _packed(probe: Probe) -> list[Example]:

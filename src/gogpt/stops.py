@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from gogpt.model import save_generation_config
 from gogpt.preflight import Preflight
 from gogpt.probing import NotProven, Probe
 from gogpt.records import IGNORE_INDEX, Conversation, Example
-from gogpt.templates import Documents
+from gogpt.templates.documents import Documents
 from gogpt.trainer import GogptTrainer
 
 NUM_ANSWERS = 2
@@ -146,6 +147,8 @@ class _Say(LogitsProcessor):  # type: ignore[misc]
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         at = int(input_ids.shape[1]) - self.prompt
         wanted = self.ids[at] if at < len(self.ids) else self.filler
+        if bool(torch.isneginf(scores[:, wanted]).any()):
+            return scores  # the generation config forbids it here: what comes out is then not the answer
         forced = torch.full_like(scores, float("-inf"))
         forced[:, wanted] = 0.0
         return forced
@@ -156,8 +159,11 @@ def forced(speaker: Speaker, served: GenerationConfig, answer: Answer) -> bool:
     tail = answer.said[-NUM_FORCED:]
     begin = answer.prompt + answer.said[: len(answer.said) - len(tail)]
     stops = set(stop_ids(served))
-    filler = next((i for i in [*begin, *range(len(stops) + 1)] if i not in stops))
-    out = _generate(speaker, served, [begin], len(tail) + 3, [_Say(tail, len(begin), filler)])
+    filler = next(i for i in [*begin, *range(len(stops) + 1)] if i not in stops)
+    settings = served.to_dict()
+    if settings.get("min_new_tokens"):  # it counts the whole answer, of which the end alone is said here
+        settings["min_new_tokens"] = max(0, int(settings["min_new_tokens"]) - len(answer.said) + len(tail)) or None
+    out = _generate(speaker, GenerationConfig.from_dict(settings), [begin], len(tail) + 3, [_Say(tail, len(begin), filler)])
     return out[0] == tail
 
 
@@ -175,7 +181,8 @@ def _generate(speaker: Speaker, served: GenerationConfig, prompts: Sequence[Sequ
     config = GenerationConfig.from_dict(served.to_dict() | {
         "max_new_tokens": num_new, "max_length": None, "do_sample": False, "num_beams": 1, "use_cache": True, "pad_token_id": int(pad),
         "temperature": None, "top_p": None, "top_k": None})
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a min_new_tokens beyond what is asked for here
         out = speaker.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, logits_processor=LogitsProcessorList(processors))
     rows = out[:, longest:].tolist()
     ends = [next((i + 1 for i, token in enumerate(row) if token in stops), len(row)) for row in rows]

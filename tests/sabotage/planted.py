@@ -114,7 +114,7 @@ def finished(gogpt: Any, recipe: Path, *settings: str) -> list[dict[str, Any]]:
     assert ran.code == 0, ran.err
     run = recipe.parent / "run"
     told = document(run, "findings.json")
-    assert told["findings"] == []
+    assert told["findings"] == [], told["findings"]
     unproven = {entry["code"]: entry["why"] for entry in told["not_checked"]}
     assert set(unproven) <= {"MOD522", "MOD525", "MOD526", "MOD527"}
     assert told["checked"] == [*PREFLIGHT_CODES, *(c for c in PROOF_CODES if c not in unproven), *RUN_CODES]

@@ -103,12 +103,16 @@ class TerminalObserver:
 
     def proved(self, proofs: ProofFacts, findings: Sequence[Finding]) -> None:
         """What was proven in how long, before the first step; and what the checks found in it, then or after the last."""
+        from gogpt.facts import FAILED
+
         if self._quiet:
             return
         made = [name for name in proofs.seconds if name not in proofs.skipped]
-        if made and proofs.trained_stop is None:
-            self._say(say(self._lang, "proven    {names} ({seconds:.1f} s)", names=", ".join(say(self._lang, name) for name in made),
+        if proofs.seconds and proofs.trained_stop is None:
+            self._say(say(self._lang, "proven    {names} ({seconds:.1f} s)", names=", ".join(say(self._lang, name) for name in made) or "-",
                           seconds=sum(proofs.seconds.values())))
+            for name in (n for n, why in proofs.skipped.items() if why.startswith(FAILED)):
+                self._say(say(self._lang, "not proven {name}: {why}", name=say(self._lang, name), why=proofs.skipped[name]))
         print_findings(findings, self._lang, self._console, allowed=self._allowed)
 
     def started(self, steps: int, done: int) -> None:

@@ -22,6 +22,7 @@ ZH = {
     "proving what was saved": "验证已保存的模型",
     "proving step 0": "训练前验证",
     "proven    {names} ({seconds:.1f} s)": "已验证    {names}（{seconds:.1f} 秒）",
+    "not proven {name}: {why}": "未能验证 {name}：{why}",
     "accumulation": "梯度累积", "packing": "打包隔离", "gradients": "梯度", "adapter": "权重更新", "initial_loss": "初始损失", "generation": "生成停止",
     "training": "训练",
     "training from step {step}": "从第 {step} 步继续训练",

@@ -11,15 +11,15 @@ from gogpt.facts import Facts, to_json
 from gogpt.findings import Check, Finding, Page, Severity, Stage, Text
 
 LOSS = Text(
-    en="{rows} rows of {trained_tokens} trained tokens have a mean loss of {loss_expected}; the run computes {loss_together} from one "
-    "micro-batch of them and {loss_apart} from {rows} micro-batches",
-    zh="{rows} 行共 {trained_tokens} 个参与训练的 token，平均损失为 {loss_expected}；本次训练把它们放进一个微批得到 {loss_together}，"
-    "分成 {rows} 个微批得到 {loss_apart}",
+    en="{rows} rows of {trained_tokens} trained tokens have a mean loss of {loss_expected:.5g}; the run computes {loss_together:.5g} from one "
+    "micro-batch of them and {loss_apart:.5g} from {rows} micro-batches",
+    zh="{rows} 行共 {trained_tokens} 个参与训练的 token，平均损失为 {loss_expected:.5g}；本次训练把它们放进一个微批得到 {loss_together:.5g}，"
+    "分成 {rows} 个微批得到 {loss_apart:.5g}",
 )
 GRADIENT = Text(
     en="the gradient of {rows} rows differs by {gradient_difference:.2g} (relative) between one micro-batch and {rows} micro-batches, "
-    "although their loss is the same ({loss_apart})",
-    zh="{rows} 行放进一个微批与分成 {rows} 个微批，损失相同（{loss_apart}），梯度却相差 {gradient_difference:.2g}（相对）",
+    "although their loss is the same ({loss_apart:.5g})",
+    zh="{rows} 行放进一个微批与分成 {rows} 个微批，损失相同（{loss_apart:.5g}），梯度却相差 {gradient_difference:.2g}（相对）",
 )
 FIX = Text(
     en="divide the summed loss once, by the number of trained tokens of the whole optimizer step; until then train with "

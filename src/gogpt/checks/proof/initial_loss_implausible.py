@@ -22,20 +22,20 @@ ORDER = 2.0
 """Nats that text in its own order must be better than shuffled, where it is bad."""
 
 ABOVE_UNIFORM = Text(
-    en="the untrained model's loss on {tokens} tokens of {answers} answers is {loss:.2f} (without prompt {alone:.2f}): worse than guessing "
-    "among {vocab_size} tokens ({uniform:.2f}), and {shuffled:.2f} with their order shuffled",
-    zh="未训练的模型在 {answers} 个回答的 {tokens} 个 token 上损失为 {loss:.2f}（不带提示为 {alone:.2f}）：比在 {vocab_size} 个 token 中瞎猜（{uniform:.2f}）"
-    "还差，打乱顺序后为 {shuffled:.2f}",
+    en="the untrained model's loss on {tokens} tokens of {answers} answers is {loss:.4g} (without prompt {alone:.4g}): worse than guessing "
+    "among {vocab_size} tokens ({uniform:.4g}), and {shuffled:.4g} with their order shuffled",
+    zh="未训练的模型在 {answers} 个回答的 {tokens} 个 token 上损失为 {loss:.4g}（不带提示为 {alone:.4g}）：比在 {vocab_size} 个 token 中瞎猜（{uniform:.4g}）"
+    "还差，打乱顺序后为 {shuffled:.4g}",
 )
 ORDER_BLIND = Text(
-    en="to the untrained model {answers} answers are no text: a loss of {alone:.2f} without prompt, {shuffled:.2f} with their {tokens} tokens "
-    "shuffled; guessing among {vocab_size} tokens gives {uniform:.2f}",
-    zh="在未训练的模型看来，这 {answers} 个回答不成文：不带提示的损失为 {alone:.2f}，把其 {tokens} 个 token 打乱后为 {shuffled:.2f}；"
-    "在 {vocab_size} 个 token 中瞎猜为 {uniform:.2f}",
+    en="to the untrained model {answers} answers are no text: a loss of {alone:.4g} without prompt, {shuffled:.4g} with their {tokens} tokens "
+    "shuffled; guessing among {vocab_size} tokens gives {uniform:.4g}",
+    zh="在未训练的模型看来，这 {answers} 个回答不成文：不带提示的损失为 {alone:.4g}，把其 {tokens} 个 token 打乱后为 {shuffled:.4g}；"
+    "在 {vocab_size} 个 token 中瞎猜为 {uniform:.4g}",
 )
 TEMPLATE = Text(
-    en="under template {template} the untrained model's loss on {answers} answers is {loss:.2f}, worse than without prompt and template ({alone:.2f})",
-    zh="在模板 {template} 下，未训练的模型在 {answers} 个回答上损失为 {loss:.2f}，比不带提示和模板（{alone:.2f}）还差",
+    en="under template {template} the untrained model's loss on {answers} answers is {loss:.4g}, worse than without prompt and template ({alone:.4g})",
+    zh="在模板 {template} 下，未训练的模型在 {answers} 个回答上损失为 {loss:.4g}，比不带提示和模板（{alone:.4g}）还差",
 )
 FIX_TOKENS = Text(
     en="use the tokenizer that the model was trained with, and check its weights (download both again)",
@@ -82,7 +82,7 @@ CHECK = Check(
             "prompt and template; alone and shuffled; after other prompts. An error: alone more than 0.5 nats above ln(vocabulary) and less than "
             "2 better than shuffled, or both more than 1.5 above. A warning: alone above 0.9 ln(vocabulary) and order-blind in that way; or "
             "0.5 worse under the template than alone. A model with random weights (entropy above 0.9 ln(vocabulary)) is no fault. @FIGURES@",
-            zh="在第一步之前，对至多 6 个回答的同一批 token 计算未训练模型的平均损失：按训练时的样子；不带提示和模板；不带且打乱顺序；接在别的提示之后。"
+            zh="在第一步之前，对至多 6 个回答的同一批 token 计算未训练模型的平均损失：按训练时的样子；不带提示和模板；不带且打乱顺序。"
             "错误：不带提示时比 ln(词表) 高 0.5 nat 以上且只比打乱后好不到 2，或两者都高出 1.5 以上。警告：不带提示时高于 0.9 ln(词表) 且同样不辨顺序；"
             "或在模板下比不带时差 0.5。权重随机的模型（熵高于 0.9 ln(词表)）不算错。@FIGURES_ZH@",
         ),
@@ -99,22 +99,22 @@ CHECK = Check(
             zh="用 gogpt show FILE:1 查看 token，用 gogpt generate MODEL 看基座会不会说话。分词器与权重要来自同一处。此证明看不出的："
             "不是模型自带但能读懂的模板，只差零点几 nat，训练中很快学会。",
         ),
-        example="""error MOD525: the untrained model's loss on 132 tokens of 6 answers is 13.00 (without prompt 13.87): worse than guessing among 49152 tokens (10.80), and 14.02 with their order shuffled
+        example="""error MOD525: the untrained model's loss on 132 tokens of 6 answers is 13 (without prompt 13.87): worse than guessing among 49152 tokens (10.8), and 14.02 with their order shuffled
   fix: use the tokenizer that the model was trained with, and check its weights (download both again)
 
 model: models/base   # tokenizer.json and model.safetensors of one release""",
     ),
     fires=(
-        Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=13.0, alone=13.87, shuffled=14.02, other_prompt=13.07, entropy=7.38))),
-        Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=19.95, alone=21.04, shuffled=19.33, other_prompt=19.7, entropy=2.38))),
-        Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=1e15, alone=1e15, shuffled=1e15, other_prompt=1e15, entropy=0.0))),
-        Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=7.66, alone=10.7, shuffled=12.24, other_prompt=9.34, entropy=5.21))),
+        Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=13.0, alone=13.87, shuffled=14.02, entropy=7.38))),
+        Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=19.95, alone=21.04, shuffled=19.33, entropy=2.38))),
+        Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=1e15, alone=1e15, shuffled=1e15, entropy=0.0))),
+        Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=7.66, alone=10.7, shuffled=12.24, entropy=5.21))),
         Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=6.1))),
     ),
     silent=(
         Facts(proofs=PROOFS),
-        Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=1.98, alone=2.69, shuffled=7.91, other_prompt=2.59, entropy=1.73, template="alpaca"))),
-        Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=6.05, alone=6.06, shuffled=6.05, other_prompt=6.05, entropy=6.02, vocab_size=420))),
+        Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=1.98, alone=2.69, shuffled=7.91, entropy=1.73, template="alpaca"))),
+        Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=6.05, alone=6.06, shuffled=6.05, entropy=6.02, vocab_size=420))),
         Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, tokens=6, loss=14.0, alone=14.0, shuffled=14.0, entropy=3.0))),
         Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=float("nan")))),
     ),

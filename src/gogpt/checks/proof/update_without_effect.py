@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from gogpt.checks.cases import PROOFS, UPDATE
+from gogpt.checks.cases import GRADIENTS, PROOFS, UPDATE
 from gogpt.facts import Facts, to_json
 from gogpt.findings import Check, Finding, Page, Severity, Stage, Text
 
@@ -37,8 +37,9 @@ def run(facts: Facts) -> Iterator[Finding]:
     assert facts.proofs is not None
     proof = facts.proofs.adapter
     assert proof is not None
-    if not math.isfinite(proof.loss_before):
-        return  # MOD523 names what is not finite
+    flow = facts.proofs.gradients
+    if not math.isfinite(proof.loss_before) or (flow is not None and flow.zero + flow.unreached.count >= flow.tensors):
+        return  # MOD523 names what is not finite, and gradients that are 0
     if not (math.isfinite(proof.loss_after) and math.isfinite(proof.update_norm)):
         message, fix = BURST, FIX_BURST
     elif proof.moved == 0:
@@ -98,5 +99,6 @@ method: {kind: lora, rank: 16, alpha: 32}""",
         Facts(proofs=PROOFS),
         Facts(proofs=replace(PROOFS, adapter=replace(UPDATE, effect=0.0, effect_enlarged=0.8))),
         Facts(proofs=replace(PROOFS, adapter=replace(UPDATE, loss_before=float("nan"), loss_after=float("nan")))),
+        Facts(proofs=replace(PROOFS, gradients=replace(GRADIENTS, zero=GRADIENTS.tensors), adapter=replace(UPDATE, moved=0, effect=0.0))),
     ),
 )
