@@ -454,7 +454,6 @@ class LossProof:
     answers: int
     tokens: int
     vocab_size: int
-    template: str
     loss: float
     """as they will be trained: after their prompts, in the template"""
     alone: float

@@ -37,7 +37,7 @@ def initial_loss(probe: Probe) -> LossProof:
     shuffled, _ = _losses(probe, [_row(prefix, draw.permutation(s)) for s in said])
     head = probe.model.get_output_embeddings()
     size = int(head.weight.shape[0]) if head is not None else int(probe.model.config.vocab_size)
-    return LossProof(answers=len(said), tokens=sum(s.size - 1 for s in said), vocab_size=size, template=probe.before.prepared.facts.template,
+    return LossProof(answers=len(said), tokens=sum(s.size - 1 for s in said), vocab_size=size,
                      loss=losses, alone=alone, shuffled=shuffled, entropy=entropy)
 
 

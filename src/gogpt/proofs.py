@@ -20,7 +20,17 @@ import torch
 
 from gogpt.checks import PROOFS as PROOF_CHECKS
 from gogpt.errors import GogptError
-from gogpt.facts import FAILED, NUM_FIRST, AccumulationProof, Facts, GradientProof, PackingProof, ProofFacts, Tally, UpdateProof
+from gogpt.facts import (
+    FAILED,
+    NUM_FIRST,
+    AccumulationProof,
+    Facts,
+    GradientProof,
+    PackingProof,
+    ProofFacts,
+    Tally,
+    UpdateProof,
+)
 from gogpt.findings import Finding, Verdict, judge
 from gogpt.plausible import initial_loss
 from gogpt.preflight import Preflight

@@ -101,7 +101,7 @@ GRADIENTS = GradientProof(tensors=420, attached=True, loss_finite=True, zero=210
 UPDATE = UpdateProof(tensors=420, moved=210, update_norm=1.6, learning_rate=1e-3, loss_before=3.6, loss_after=3.4, effect=0.9)
 
 INITIAL = LossProof(
-    answers=6, tokens=132, vocab_size=49152, template="chatml", loss=3.65, alone=4.32, shuffled=9.01, entropy=2.55,
+    answers=6, tokens=132, vocab_size=49152, loss=3.65, alone=4.32, shuffled=9.01, entropy=2.55,
 )
 
 STOP = StopProof(answers=2, prompts_equal=2, difference="", stops_trained=2, last_token="", stopped=2, generation_stops=(2,))

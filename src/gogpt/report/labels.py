@@ -113,7 +113,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "examples_split": ("{train} train, {eval} eval", "训练 {train}，验证 {eval}"), "package": ("Package", "软件包"),
     "version": ("Version", "版本"), "recipe": ("Recipe", "配方"),
     "proofs": ("Proven on this model and data, before the first step", "在第一步之前，用本模型与数据验证"), "proof": ("Proof", "验证项"),
-    "accumulation": ("accumulation", "梯度累积"), "gradients": ("gradients", "梯度"), "adapter": ("a step", "权重更新"),
+    "accumulation": ("accumulation", "梯度累积"), "adapter": ("a step", "权重更新"),
     "initial_loss": ("initial loss", "初始损失"), "generation": ("generation", "生成停止"), "trained_stop": ("stop after training", "训练后的停止"),
     "proof_accumulation": ("{rows} rows of {trained_tokens} trained tokens: loss {loss_together} together, {loss_apart} one by one, {loss_expected} "
                            "computed aside; gradients differ by {gradient_difference}",

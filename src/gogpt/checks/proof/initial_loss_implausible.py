@@ -33,17 +33,9 @@ ORDER_BLIND = Text(
     zh="在未训练的模型看来，这 {answers} 个回答不成文：不带提示的损失为 {alone:.4g}，把其 {tokens} 个 token 打乱后为 {shuffled:.4g}；"
     "在 {vocab_size} 个 token 中瞎猜为 {uniform:.4g}",
 )
-TEMPLATE = Text(
-    en="under template {template} the untrained model's loss on {answers} answers is {loss:.4g}, worse than without prompt and template ({alone:.4g})",
-    zh="在模板 {template} 下，未训练的模型在 {answers} 个回答上损失为 {loss:.4g}，比不带提示和模板（{alone:.4g}）还差",
-)
 FIX_TOKENS = Text(
     en="use the tokenizer that the model was trained with, and check its weights (download both again)",
     zh="使用与该模型一同训练的分词器，并检查其权重（两者都可重新下载）",
-)
-FIX_TEMPLATE = Text(
-    en="name a template that this model knows (data.template: auto takes its own); one whose marks it has never seen needs full training or method.new_tokens",
-    zh="选用该模型认识的模板（data.template: auto 用其自带模板）；若模板标记是它从未见过的，需要全量训练或 method.new_tokens",
 )
 
 
@@ -56,16 +48,14 @@ def run(facts: Facts) -> Iterator[Finding]:
     uniform = math.log(proof.vocab_size)
     knows = proof.entropy < SHARE * uniform
     blind = knows and proof.shuffled - proof.alone < ORDER
-    severity, fix = Severity.ERROR, FIX_TOKENS
+    severity = Severity.ERROR
     if min(proof.loss, proof.alone) > uniform + FAR_ABOVE or (blind and proof.alone > uniform + ABOVE):
         message = ABOVE_UNIFORM
     elif blind and proof.alone >= SHARE * uniform:
         message, severity = ORDER_BLIND, Severity.WARNING
-    elif proof.loss > proof.alone + ABOVE and knows:
-        message, severity, fix = TEMPLATE, Severity.WARNING, FIX_TEMPLATE
     else:
         return
-    yield Finding(code="MOD525", severity=severity, message=message, evidence={**to_json(proof), "uniform": uniform}, fix=fix)
+    yield Finding(code="MOD525", severity=severity, message=message, evidence={**to_json(proof), "uniform": uniform}, fix=FIX_TOKENS)
 
 
 CHECK = Check(
@@ -80,11 +70,18 @@ CHECK = Check(
         what=Text(
             en="Before the first step, the mean loss of the untrained model over the same tokens of up to 6 answers: as trained; alone, without "
             "prompt and template; alone and shuffled; after other prompts. An error: alone more than 0.5 nats above ln(vocabulary) and less than "
-            "2 better than shuffled, or both more than 1.5 above. A warning: alone above 0.9 ln(vocabulary) and order-blind in that way; or "
-            "0.5 worse under the template than alone. A model with random weights (entropy above 0.9 ln(vocabulary)) is no fault. @FIGURES@",
+            "2 better than shuffled, or both more than 1.5 above. A warning: alone above 0.9 ln(vocabulary) and order-blind in "
+            "that way. A model with random weights (entropy above 0.9 ln(vocabulary)) is no fault. Measured on "
+            "SmolLM2-135M-Instruct (ln(vocabulary) 10.8; four sets, five templates; bench/initial_loss.py): 0.6 to 3.8 as trained, 1.7 to 5.4 alone, "
+            "7.8 to 10.3 shuffled. Its ids in another order: 9.1 to 13.0, 13.1 to 13.9, 13.6 to 14.3. Tokenizers of GPT-2, Llama 2 and Mistral: 10.7 to "
+            "13.7 alone. A layer of noise: 19 to 21; the first layer zero: 11.8; rows of the embedding one further: 10.1 and 11.1. Not seen: one matrix with its "
+            "columns in another order (2.9 and 4.8), and an embedding of noise, which is like a fresh model's.",
             zh="在第一步之前，对至多 6 个回答的同一批 token 计算未训练模型的平均损失：按训练时的样子；不带提示和模板；不带且打乱顺序。"
-            "错误：不带提示时比 ln(词表) 高 0.5 nat 以上且只比打乱后好不到 2，或两者都高出 1.5 以上。警告：不带提示时高于 0.9 ln(词表) 且同样不辨顺序；"
-            "或在模板下比不带时差 0.5。权重随机的模型（熵高于 0.9 ln(词表)）不算错。@FIGURES_ZH@",
+            "错误：不带提示时比 ln(词表) 高 0.5 nat 以上且只比打乱后好不到 2，或两者都高出 1.5 以上。警告：不带提示时高于 0.9 ln(词表) 且同样不辨顺序。"
+            "权重随机的模型（熵高于 0.9 ln(词表)）不算错。在 SmolLM2-135M-Instruct 上实测（ln(词表) 为 10.8；四个数据集、五个模板；bench/initial_loss.py）：按训练 0.6 至 3.8，不带提示 1.7 至 5.4，"
+            "打乱 7.8 至 10.3。其 id 换了次序：9.1 至 13.0、13.1 至 13.9、13.6 至 14.3。用 GPT-2、Llama 2、Mistral 的分词器：不带提示 10.7 至 13.7。"
+            "一层为噪声：19 至 21；第一层为零：11.8；嵌入行错开一位：10.1 与 11.1。看不出的：一个矩阵的列换了次序（2.9 与 4.8），"
+            "以及嵌入全为噪声，那与全新的模型无异。",
         ),
         why=Text(
             en="A model trained on another model's tokens starts at a loss of 10 instead of 4, learns to parrot, and nothing says so "
@@ -109,11 +106,10 @@ model: models/base   # tokenizer.json and model.safetensors of one release""",
         Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=19.95, alone=21.04, shuffled=19.33, entropy=2.38))),
         Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=1e15, alone=1e15, shuffled=1e15, entropy=0.0))),
         Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=7.66, alone=10.7, shuffled=12.24, entropy=5.21))),
-        Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=6.1))),
     ),
     silent=(
         Facts(proofs=PROOFS),
-        Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=1.98, alone=2.69, shuffled=7.91, entropy=1.73, template="alpaca"))),
+        Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=1.98, alone=2.69, shuffled=7.91, entropy=1.73))),
         Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=6.05, alone=6.06, shuffled=6.05, entropy=6.02, vocab_size=420))),
         Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, tokens=6, loss=14.0, alone=14.0, shuffled=14.0, entropy=3.0))),
         Facts(proofs=replace(PROOFS, initial_loss=replace(INITIAL, loss=float("nan")))),

@@ -46,10 +46,10 @@ CHECK = Check(
             en="Before the first step, a packed row of the run's own documents goes through the model with the mask of training; then the "
             "first document's tokens are replaced, then the last one's. The logits of the others must stay, and each document's logits must "
             "be those that it has in a row by itself, within 0.001 of the largest logit in fp32 (0.05 in bf16, 0.02 in fp16). Measured on "
-            "SmolLM2-135M in float32: @LEAK@ and @ALONE@; with a mask that is causal only, @BAD@.",
+            "SmolLM2-135M in float32: 0 and 2e-6; with a mask that is causal only, 0.49 and 0.62.",
             zh="在第一步之前，把本次训练自己的文档打包成一行，以训练所用的掩码送入模型；然后替换第一篇文档的 token，再替换最后一篇的。"
             "其余文档的 logits 必须不变，且每篇文档的 logits 必须与它单独成行时相同，fp32 下误差不超过最大 logit 的 0.001（bf16 为 0.05，fp16 为 0.02）。"
-            "在 SmolLM2-135M（float32）上实测：@LEAK@ 与 @ALONE@；只有因果掩码时为 @BAD@。",
+            "在 SmolLM2-135M（float32）上实测：0 与 2e-6；只有因果掩码时为 0.49 与 0.62。",
         ),
         why=Text(
             en="A conversation that attends to its neighbour learns to answer from text that will not be there. SDPA and eager attention "
