@@ -17,9 +17,9 @@ LOSS = Text(
     "分成 {rows} 个微批得到 {loss_apart:.5g}",
 )
 GRADIENT = Text(
-    en="the gradient of {rows} rows differs by {gradient_difference:.2g} (relative) between one micro-batch and {rows} micro-batches, "
+    en="the gradient of {rows} rows differs by {gradient_difference} (relative) between one micro-batch and {rows} micro-batches, "
     "although their loss is the same ({loss_apart:.5g})",
-    zh="{rows} 行放进一个微批与分成 {rows} 个微批，损失相同（{loss_apart:.5g}），梯度却相差 {gradient_difference:.2g}（相对）",
+    zh="{rows} 行放进一个微批与分成 {rows} 个微批，损失相同（{loss_apart:.5g}），梯度却相差 {gradient_difference}（相对）",
 )
 FIX = Text(
     en="divide the summed loss once, by the number of trained tokens of the whole optimizer step; until then train with "
@@ -36,12 +36,10 @@ def run(facts: Facts) -> Iterator[Finding]:
     if not all(math.isfinite(x) for x in losses):
         return  # MOD523 names what is not finite
     off = max(abs(x - proof.loss_expected) for x in losses) / max(abs(proof.loss_expected), 1e-6)
-    evidence = {**to_json(proof), "loss_difference": off}
-    if off > proof.tolerance:
-        yield Finding(code="MOD521", severity=Severity.ERROR, message=LOSS, evidence=evidence, fix=FIX)
-    elif proof.gradient_difference > proof.tolerance:
-        yield Finding(code="MOD521", severity=Severity.ERROR, message=GRADIENT, evidence=to_json({**evidence, "gradient_difference": proof.gradient_difference}),
-                      fix=FIX)
+    message = LOSS if off > proof.tolerance else GRADIENT if proof.gradient_difference > proof.tolerance else None
+    if message is not None:
+        evidence = to_json({**to_json(proof), "loss_difference": off, "gradient_difference": float(f"{proof.gradient_difference:.3g}")})
+        yield Finding(code="MOD521", severity=Severity.ERROR, message=message, evidence=evidence, fix=FIX)
 
 
 CHECK = Check(

@@ -69,7 +69,7 @@ CHECK = Check(
         title=Text(en="the initial loss is implausible", zh="初始损失不合理"),
         what=Text(
             en="Before the first step, the mean loss of the untrained model over the same tokens of up to 6 answers: as trained; alone, without "
-            "prompt and template; alone and shuffled; after other prompts. An error: alone more than 0.5 nats above ln(vocabulary) and less than "
+            "prompt and template; alone and shuffled. An error: alone more than 0.5 nats above ln(vocabulary) and less than "
             "2 better than shuffled, or both more than 1.5 above. A warning: alone above 0.9 ln(vocabulary) and order-blind in "
             "that way. A model with random weights (entropy above 0.9 ln(vocabulary)) is no fault. Measured on "
             "SmolLM2-135M-Instruct (ln(vocabulary) 10.8; four sets, five templates; bench/initial_loss.py): 0.6 to 3.8 as trained, 1.7 to 5.4 alone, "

@@ -10,13 +10,13 @@ from gogpt.facts import Facts, to_json
 from gogpt.findings import Check, Finding, Page, Severity, Stage, Text
 
 LEAKS = Text(
-    en="one of {documents} documents packed into a row was changed, and the logits of another moved by {leak:.2g} of the largest logit "
+    en="one of {documents} documents packed into a row was changed, and the logits of another moved by {leak} of the largest logit "
     "(tolerance {tolerance})",
-    zh="一行中打包了 {documents} 篇文档，只改动其中一篇，另一篇的 logits 就变动了最大 logit 的 {leak:.2g}（容差 {tolerance}）",
+    zh="一行中打包了 {documents} 篇文档，只改动其中一篇，另一篇的 logits 就变动了最大 logit 的 {leak}（容差 {tolerance}）",
 )
 DIFFERS = Text(
-    en="the logits of a document in a packed row differ from those it has alone by {alone:.2g} of the largest logit (tolerance {tolerance})",
-    zh="文档在打包行中的 logits 与它单独成行时相差最大 logit 的 {alone:.2g}（容差 {tolerance}）",
+    en="the logits of a document in a packed row differ from those it has alone by {alone} of the largest logit (tolerance {tolerance})",
+    zh="文档在打包行中的 logits 与它单独成行时相差最大 logit 的 {alone}（容差 {tolerance}）",
 )
 FIX = Text(
     en="data.packing: false; or another attention implementation (model.attention: sdpa or eager)",
@@ -30,7 +30,8 @@ def run(facts: Facts) -> Iterator[Finding]:
     assert proof is not None
     message = LEAKS if proof.leak > proof.tolerance else DIFFERS if proof.alone > proof.tolerance else None
     if message is not None:
-        yield Finding(code="MOD522", severity=Severity.ERROR, message=message, evidence=to_json(proof), fix=FIX)
+        evidence = to_json({**to_json(proof), "leak": float(f"{proof.leak:.3g}"), "alone": float(f"{proof.alone:.3g}")})
+        yield Finding(code="MOD522", severity=Severity.ERROR, message=message, evidence=evidence, fix=FIX)
 
 
 CHECK = Check(
