@@ -64,7 +64,10 @@ def generation(probe: Probe) -> StopProof:
         served = GenerationConfig.from_pretrained(folder)
     stops = stop_ids(served)
     speaker = Speaker(model=probe.model, tokenizer=tokenizer, template=before.template, stop_ids=stops, device=probe.trainer.args.device)
-    differences = [_difference(speaker, a) for a in answers]
+    compared = [(a, d) for a in answers if (d := _difference(speaker, a)) is not None]
+    if not compared:
+        raise NotProven("the template renders no prompt for the answers")
+    answers, differences = tuple(a for a, _ in compared), [d for _, d in compared]
     ends = [a.said[-1] for a in answers]
     others = [e for e in ends if e not in stops]
     stopped = 0
@@ -120,9 +123,10 @@ def _first_answer(example: Example) -> tuple[int, int] | None:
     return start, int(trained[gaps[0]] if gaps.size else trained[-1]) + 1
 
 
-def _difference(speaker: Speaker, answer: Answer) -> str:
-    """Where inference's prompt differs from training's, or nothing. The trained answer may be any of the assistant's turns."""
-    nearest: tuple[int, str] = (-1, "the template renders no prompt for it")
+def _difference(speaker: Speaker, answer: Answer) -> str | None:
+    """Where inference's prompt differs from training's, or nothing; None where no prompt can be rendered (a conversation that the
+    assistant begins). The trained answer may be any of the assistant's turns."""
+    nearest: tuple[int, str | None] = (-1, None)
     messages = answer.conversation.messages
     for k in (k for k, m in enumerate(messages) if m.role == "assistant"):
         try:
