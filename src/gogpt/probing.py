@@ -1,8 +1,10 @@
-"""What the proofs work on: a few short rows of the run's own, and the model's losses and logits for them."""
+"""What the proofs work on: a few short rows of the run's own, the model's losses and logits for them; and that nothing of it stays."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -131,3 +133,70 @@ def cut(example: Example, room: int) -> Example:
     labels = example.labels[start : start + room].copy()
     labels[0] = IGNORE_INDEX
     return replace(example, input_ids=example.input_ids[start : start + room], labels=labels)
+
+
+# -- nothing stays ---------------------------------------------------------------------------------
+
+
+class _Unwatched:
+    """In the watch's place: the micro-batches of a proof are no part of the run."""
+
+    def micro_batch(self, *args: Any) -> None: ...
+
+
+@contextlib.contextmanager
+def untouched(trainer: GogptTrainer) -> Iterator[None]:
+    """Whatever is done to the model inside, it comes out as it went in: modes, gradients, random numbers, optimizer, watch.
+
+    Weights are put back by the one proof that moves them. Inside, modules drop nothing out, and activations are checkpointed where
+    the run will do so.
+    """
+    model: Any = trainer.model
+    modes = [(module, module.training) for module in model.modules()]
+    cached = model.config.use_cache
+    watch, optimizer = trainer.watch, trainer.optimizer
+    trainer.watch = _Unwatched()  # type: ignore[assignment]
+    states = random.getstate(), np.random.get_state()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices=devices), _nothing_dropped(model), _checkpointed(trainer):
+            yield
+    finally:
+        trainer.watch, trainer.optimizer = watch, optimizer
+        model.zero_grad(set_to_none=True)
+        model.config.use_cache = cached
+        for module, mode in modes:
+            module.training = mode
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+@contextlib.contextmanager
+def _nothing_dropped(model: Any) -> Iterator[None]:
+    """Dropout of probability 0 everywhere: modules, and numbers that layers hand to functions."""
+    saved: list[tuple[Any, str, float]] = []
+    for module in model.modules():
+        names = ["p"] if isinstance(module, torch.nn.modules.dropout._DropoutNd) else [n for n in vars(module) if "drop" in n]
+        saved += [(module, n, value) for n in names if isinstance(value := getattr(module, n), float)]
+    for module, name, _ in saved:
+        setattr(module, name, 0.0)
+    try:
+        yield
+    finally:
+        for module, name, value in saved:
+            setattr(module, name, value)
+
+
+@contextlib.contextmanager
+def _checkpointed(trainer: GogptTrainer) -> Iterator[None]:
+    """Activations checkpointed as the Trainer will ask for it."""
+    args, model = trainer.args, trainer.model
+    name = "activation_checkpointing" if hasattr(args, "activation_checkpointing") else "gradient_checkpointing"
+    if not getattr(args, name):
+        yield
+        return
+    getattr(model, f"{name}_enable")(**{f"{name}_kwargs": dict(getattr(args, f"{name}_kwargs") or {}) or None})
+    try:
+        yield
+    finally:
+        getattr(model, f"{name}_disable")()

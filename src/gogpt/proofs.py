@@ -6,11 +6,9 @@ Each proof takes a few short rows through the run's own loss, batches and optimi
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,7 @@ from gogpt.facts import (
 from gogpt.findings import Finding, Verdict, judge
 from gogpt.plausible import initial_loss
 from gogpt.preflight import Preflight
-from gogpt.probing import NotProven, Pass, Probe, pick_rows, row_limit
+from gogpt.probing import NotProven, Pass, Probe, pick_rows, row_limit, untouched
 from gogpt.records import Example
 from gogpt.stops import generation, trained_stop
 from gogpt.trainer import GogptTrainer
@@ -123,73 +121,6 @@ def _spread(model: Any) -> str | None:
         if hasattr(parameter, "ds_id") or hasattr(parameter, "device_mesh") or parameter.device.type == "meta":
             return "the weights are spread over processes already"
     return None
-
-
-# -- nothing stays ---------------------------------------------------------------------------------
-
-
-class _Unwatched:
-    """In the watch's place: the micro-batches of a proof are no part of the run."""
-
-    def micro_batch(self, *args: Any) -> None: ...
-
-
-@contextlib.contextmanager
-def untouched(trainer: GogptTrainer) -> Iterator[None]:
-    """Whatever is done to the model inside, it comes out as it went in: modes, gradients, random numbers, optimizer, watch.
-
-    Weights are put back by the one proof that moves them. Inside, modules drop nothing out, and activations are checkpointed where
-    the run will do so.
-    """
-    model: Any = trainer.model
-    modes = [(module, module.training) for module in model.modules()]
-    cached = model.config.use_cache
-    watch, optimizer = trainer.watch, trainer.optimizer
-    trainer.watch = _Unwatched()  # type: ignore[assignment]
-    states = random.getstate(), np.random.get_state()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    try:
-        with torch.random.fork_rng(devices=devices), _nothing_dropped(model), _checkpointed(trainer):
-            yield
-    finally:
-        trainer.watch, trainer.optimizer = watch, optimizer
-        model.zero_grad(set_to_none=True)
-        model.config.use_cache = cached
-        for module, mode in modes:
-            module.training = mode
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-
-
-@contextlib.contextmanager
-def _nothing_dropped(model: Any) -> Iterator[None]:
-    """Dropout of probability 0 everywhere: modules, and numbers that layers hand to functions."""
-    saved: list[tuple[Any, str, float]] = []
-    for module in model.modules():
-        names = ["p"] if isinstance(module, torch.nn.modules.dropout._DropoutNd) else [n for n in vars(module) if "drop" in n]
-        saved += [(module, n, value) for n in names if isinstance(value := getattr(module, n), float)]
-    for module, name, _ in saved:
-        setattr(module, name, 0.0)
-    try:
-        yield
-    finally:
-        for module, name, value in saved:
-            setattr(module, name, value)
-
-
-@contextlib.contextmanager
-def _checkpointed(trainer: GogptTrainer) -> Iterator[None]:
-    """Activations checkpointed as the Trainer will ask for it."""
-    args, model = trainer.args, trainer.model
-    name = "activation_checkpointing" if hasattr(args, "activation_checkpointing") else "gradient_checkpointing"
-    if not getattr(args, name):
-        yield
-        return
-    getattr(model, f"{name}_enable")(**{f"{name}_kwargs": dict(getattr(args, f"{name}_kwargs") or {}) or None})
-    try:
-        yield
-    finally:
-        getattr(model, f"{name}_disable")()
 
 
 # -- accumulation and gradients --------------------------------------------------------------------
