@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import (
     BaseModel,
@@ -196,8 +196,14 @@ class ParallelConfig(_Part):
         return 0 if self.engine != "deepspeed" else 2 if self.zero is None else self.zero
 
 
+Proof = Literal["accumulation", "packing", "gradients", "adapter", "initial_loss", "generation"]
+PROOFS: tuple[Proof, ...] = get_args(Proof)
+
+
 class ChecksConfig(_Part):
     allow: tuple[str, ...] = Field((), description="codes of findings that do not refuse this run; recorded in it")
+    proofs: tuple[Proof, ...] = Field(
+        PROOFS, description="what is proven before the first step, on this model and data (MOD521 to MOD526); [] proves nothing")
 
 
 class RunConfig(_Part):

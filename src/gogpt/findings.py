@@ -32,6 +32,7 @@ class Stage(str, Enum):
     DATA = "data"
     TOKENS = "tokens"
     MODEL = "model"
+    PROOF = "proof"
     RUN = "run"
     EXPORT = "export"
 
@@ -91,8 +92,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One rule. ``needs`` names the fields of Facts without which it cannot judge (it is then listed as
-    not checked, with that reason). ``fires`` and ``silent`` are facts on which it must and must not fire."""
+    """One rule. ``needs`` names the fields of Facts (``run``, ``proofs.packing``) without which it cannot judge (it is then
+    listed as not checked, with that reason). ``fires`` and ``silent`` are facts on which it must and must not fire."""
 
     code: str
     name: str
@@ -127,9 +128,9 @@ def judge(checks: Iterable[Check], facts: Facts, *, allow: Iterable[str] = ()) -
     checked: list[str] = []
     not_checked: list[tuple[str, str]] = []
     for check in checks:
-        missing = [name for name in check.needs if getattr(facts, name) is None]
+        missing = [name for name in check.needs if _part(facts, name) is None]
         if missing:
-            not_checked.append((check.code, f"no {', '.join(missing)} facts"))
+            not_checked.append((check.code, _why(facts, missing)))
             continue
         checked.append(check.code)
         findings.extend(check.run(facts))
@@ -141,3 +142,19 @@ def judge(checks: Iterable[Check], facts: Facts, *, allow: Iterable[str] = ()) -
         not_checked=tuple(not_checked),
         allowed=tuple(allow),
     )
+
+
+def _part(facts: Facts, name: str) -> Any:
+    """The facts of that dotted name, or None."""
+    found: Any = facts
+    for part in name.split("."):
+        found = None if found is None else getattr(found, part)
+    return found
+
+
+def _why(facts: Facts, missing: Iterable[str]) -> str:
+    """Why facts are not there: a proof that was not made says so itself."""
+    skipped = facts.proofs.skipped if facts.proofs is not None else {}
+    names = list(missing)
+    told = [skipped[proof] for name in names if (proof := name.removeprefix("proofs.")) in skipped]
+    return "; ".join(told) or f"no {', '.join(names)} facts"

@@ -25,6 +25,11 @@ def takes_positions(model: Any) -> bool:
     return "logits_to_keep" in inspect.signature(base.forward).parameters
 
 
+def model_inputs(model: Any, batch: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, Any]:
+    """Keyword arguments of the forward pass, as training has them."""
+    return forward_inputs(batch, dtype, getattr(base_of(model).config, "_attn_implementation", None))
+
+
 def summed_loss(model: Any, batch: dict[str, torch.Tensor], dtype: torch.dtype) -> tuple[torch.Tensor, int]:
     """Sum of the cross-entropy over the trained tokens of a micro-batch, in float32, and their number.
 
@@ -35,8 +40,7 @@ def summed_loss(model: Any, batch: dict[str, torch.Tensor], dtype: torch.dtype) 
     targets = batch["labels"][:, 1:]
     wanted = targets != IGNORE_INDEX
     count = int(wanted.sum())
-    base = base_of(model)
-    inputs = forward_inputs(batch, dtype, getattr(base.config, "_attn_implementation", None))
+    inputs = model_inputs(model, batch, dtype)
     columns = wanted.any(dim=0).nonzero().flatten()
     if takes_positions(model) and 0 < columns.numel() < targets.shape[1]:
         logits = model(**inputs, logits_to_keep=columns).logits

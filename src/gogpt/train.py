@@ -27,11 +27,12 @@ from gogpt.data.stream import RowStream, read_mark
 from gogpt.engines import Ranks, check_saved
 from gogpt.errors import GogptError
 from gogpt.extension import read_extension, write_extension
-from gogpt.facts import StepStats, to_json
+from gogpt.facts import ProofFacts, StepStats, to_json
 from gogpt.findings import Finding, Verdict
 from gogpt.model import load_base, rehearse_saving, save_generation_config, save_tokenizer
 from gogpt.modelfiles import Checkpoint, find_model, trains_new, weights_fingerprint
 from gogpt.preflight import Preflight, Refused, preflight
+from gogpt.proofs import judge_proofs, prove, prove_stop
 from gogpt.report import write_report
 from gogpt.runfolder import (
     RunFolder,
@@ -66,6 +67,7 @@ class Observer(Protocol):
     def stage(self, name: str) -> None: ...
     def reading(self, rows: int) -> None: ...
     def planned(self, before: Preflight) -> None: ...
+    def proved(self, proofs: ProofFacts, findings: Sequence[Finding]) -> None: ...
     def started(self, steps: int, done: int) -> None: ...
     def step(self, stats: StepStats) -> None: ...
     def evaluated(self, line: dict[str, Any]) -> None: ...
@@ -92,7 +94,7 @@ def train(config: RunConfig, observer: Observer, *, resume: bool = False, overwr
     """
     try:
         return _train(config, observer, resume=resume, overwrite=overwrite, command=command, lang=lang, main=world is None or world.rank == 0)
-    except (RunStopped, Interrupted):
+    except (RunStopped, Interrupted, Refused):
         Ranks().wait()  # all of them end here; a launcher ends the others with the first that leaves
         raise
 
@@ -291,6 +293,7 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
                 train_set=before.prepared.train, eval_set=before.prepared.eval, pad_id=before.pad_id,
                 keep=config.train.keep_checkpoints, engine=config.parallel, stream=stream, on_eval=observer.evaluated, callbacks=[rhythm],
             )
+            before = _proven(trainer, before, folder, observer, lang)
             observer.started(plan.steps, start)
             checkpoint = str(folder.checkpoint(start)) if start else None
             try:
@@ -312,6 +315,7 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
             trainer.load_weights(folder.checkpoint(rhythm.best[1]))
         observer.stage("saving the model")
         save_final(trainer, before, weights, folder)
+        before = _proven_after(trainer, before, folder, observer)
     report = folder.path / "report.html"
     if main:
         _finish_documents(before, folder, watch, lang)
@@ -320,6 +324,30 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
     Ranks().wait()
     return Outcome(folder=folder.path, steps=step, stopped_early=rhythm.stopped_early,
                    findings=(*before.verdict.findings, *watch.findings), report=report)
+
+
+def _proven(trainer: GogptTrainer, before: Preflight, folder: RunFolder, observer: Observer, lang: str) -> Preflight:
+    """Step 0: what the run relies on is proven on its own model and data, and is on disk. Raises Refused."""
+    if before.config.checks.proofs:
+        observer.stage("proving step 0")
+    proofs = prove(trainer, before)
+    before, found = judge_proofs(before, proofs)
+    observer.proved(proofs, found)
+    if before.verdict.refusals:
+        raise Refused(before.verdict)
+    if Ranks().main:
+        write_json(folder.facts, before.facts)
+        write_json(folder.findings, findings_document(before.config.output, "run", before.verdict, lang=lang))
+    return before
+
+
+def _proven_after(trainer: GogptTrainer, before: Preflight, folder: RunFolder, observer: Observer) -> Preflight:
+    """The trained model's stop, with the files that are served. It refuses nothing: the model is saved already."""
+    proofs = prove_stop(trainer, before, folder.final)
+    told = {f.code for f in before.verdict.findings}
+    before, found = judge_proofs(before, proofs)
+    observer.proved(proofs, [f for f in found if f.code not in told])
+    return before
 
 
 def _finish_documents(before: Preflight, folder: RunFolder, watch: Watch, lang: str) -> None:

@@ -51,6 +51,13 @@ from gogpt.checks.model.new_rows_untrained import CHECK as MOD507
 from gogpt.checks.model.nothing_trainable import CHECK as MOD505
 from gogpt.checks.model.packing_unsafe import CHECK as MOD503
 from gogpt.checks.pages import PAGES
+from gogpt.checks.proof.accumulation_differs import CHECK as MOD521
+from gogpt.checks.proof.generation_runs_on import CHECK as MOD526
+from gogpt.checks.proof.gradient_missing import CHECK as MOD523
+from gogpt.checks.proof.initial_loss_implausible import CHECK as MOD525
+from gogpt.checks.proof.packing_leaks import CHECK as MOD522
+from gogpt.checks.proof.trained_runs_on import CHECK as MOD527
+from gogpt.checks.proof.update_without_effect import CHECK as MOD524
 from gogpt.checks.run.loss_exactly_zero import CHECK as RUN603
 from gogpt.checks.run.lr_left_plan import CHECK as RUN602
 from gogpt.checks.run.non_finite import CHECK as RUN601
@@ -67,7 +74,7 @@ from gogpt.checks.tokens.tokenizer_differs import CHECK as TOK411
 from gogpt.errors import GogptError
 from gogpt.findings import Check, Page, Stage
 
-__all__ = ["CHECKS", "DEEPSPEED", "DOCTOR", "ENGINE_FILE", "PAGES", "PREFLIGHT", "check_named", "codes", "page_of"]
+__all__ = ["CHECKS", "DEEPSPEED", "DOCTOR", "ENGINE_FILE", "PAGES", "PREFLIGHT", "PROOFS", "check_named", "codes", "page_of"]
 
 DEEPSPEED: tuple[Check, ...] = (
     CFG260, CFG261, CFG262, CFG263, CFG264, CFG265, CFG266,
@@ -78,6 +85,9 @@ DEEPSPEED: tuple[Check, ...] = (
 ENGINE_FILE: tuple[Check, ...] = (CFG255, *DEEPSPEED)
 """The checks of a recipe that names a DeepSpeed file (parallel.config), beside those of the preflight."""
 
+PROOFS: tuple[Check, ...] = (MOD521, MOD522, MOD523, MOD524, MOD525, MOD526, MOD527)
+"""The checks of what was proven on the model and the data before the first step, and of the trained model's stop after the last."""
+
 CHECKS: tuple[Check, ...] = (
     ENV101,
     ENV120, ENV121, ENV122, ENV123, ENV124, ENV125, ENV126, ENV127, ENV128, ENV129,
@@ -86,6 +96,7 @@ CHECKS: tuple[Check, ...] = (
     DAT310, DAT311, DAT312,
     TOK401, TOK402, TOK403, TOK404, TOK405, TOK406, TOK407, TOK411,
     MOD501, MOD502, MOD503, MOD504, MOD505, MOD507,
+    *PROOFS,
     RUN601, RUN602, RUN603, RUN604, RUN631,
     EXP701, EXP702, EXP711, EXP712, EXP713,
 )

@@ -5,18 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gogpt.facts import (
+    AccumulationProof,
     DataFacts,
     DoctorFacts,
     EngineFacts,
     EnvFacts,
     ExportFacts,
     Facts,
+    GradientProof,
+    LossProof,
     ModelFacts,
+    PackingProof,
     PlanFacts,
+    ProofFacts,
     RunFacts,
     ServedFacts,
     StepStats,
+    StopProof,
     TokenizerFacts,
+    TrainedStopProof,
+    UpdateProof,
 )
 
 ENV = EnvFacts(
@@ -84,4 +92,28 @@ DOCTOR = DoctorFacts(
     memory_needed=21 * 2**30, hub_cache="/data/hf/hub", hub_cache_exists=True, searched="models/base", git_lfs=True,
 )
 
-HEALTHY = Facts(env=ENV, plan=PLAN, data=DATA, tokenizer=TOKENIZER, model=MODEL, run=RUN, export=EXPORT, served=SERVED, engine=replace(ENGINE, bf16=False), doctor=DOCTOR)
+ACCUMULATION = AccumulationProof(
+    rows=4, trained_tokens=61, loss_expected=3.1, loss_together=3.1, loss_apart=3.1, gradient_difference=2e-6, tolerance=1e-3,
+)
+
+PACKING = PackingProof(documents=3, tokens=126, leak=0.0, alone=2e-6, tolerance=1e-3)
+
+GRADIENTS = GradientProof(tensors=420, attached=True, loss_finite=True, zero=210)
+
+UPDATE = UpdateProof(tensors=420, moved=210, update_norm=1.6, learning_rate=1e-3, loss_before=3.6, loss_after=3.4, effect=0.9)
+
+INITIAL = LossProof(
+    answers=6, tokens=132, vocab_size=49152, loss=3.65, alone=4.32, shuffled=9.01, entropy=2.55,
+)
+
+STOP = StopProof(answers=2, prompts_equal=2, difference="", stops_trained=2, last_token="", stopped=2, generation_stops=(2,))
+
+TRAINED_STOP = TrainedStopProof(answers=2, sure=2, stopped=2, max_new_tokens=48, probability=0.97)
+
+PROOFS = ProofFacts(
+    tokens=130, precision="fp32", seconds={"accumulation": 2.1}, accumulation=ACCUMULATION, packing=PACKING, gradients=GRADIENTS,
+    adapter=UPDATE, initial_loss=INITIAL, generation=STOP, trained_stop=TRAINED_STOP,
+)
+
+HEALTHY = Facts(env=ENV, plan=PLAN, data=DATA, tokenizer=TOKENIZER, model=MODEL, run=RUN, export=EXPORT, served=SERVED, engine=replace(ENGINE, bf16=False), doctor=DOCTOR,
+                proofs=PROOFS)

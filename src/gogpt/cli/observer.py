@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from gogpt.cli.words import say
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gogpt.facts import StepStats
+    from gogpt.facts import ProofFacts, StepStats
+    from gogpt.findings import Finding
     from gogpt.preflight import Preflight
 
 
@@ -28,6 +30,7 @@ class TerminalObserver:
         self._window: list[tuple[float, int]] = []
         self._last_line = 0.0
         self._total = 0
+        self._allowed: tuple[str, ...] = ()
 
     def __enter__(self) -> TerminalObserver:
         if not self._quiet and self._console.is_terminal:
@@ -76,6 +79,7 @@ class TerminalObserver:
             self._progress.update(self._task, completed=rows, info=say(self._lang, "rows"))
 
     def planned(self, before: Preflight) -> None:
+        self._allowed = before.verdict.allowed
         if self._quiet or self._told:
             return
         plan, data = before.plan, before.prepared.facts
@@ -101,6 +105,20 @@ class TerminalObserver:
         print_findings(before.verdict.findings, self._lang, self._console, allowed=before.verdict.allowed)
         if before.patch:
             self._console.print(before.patch, markup=False, end="")
+
+    def proved(self, proofs: ProofFacts, findings: Sequence[Finding]) -> None:
+        """What was proven in how long, before the first step; and what the checks found in it, then or after the last."""
+        from gogpt.facts import FAILED
+
+        if self._quiet:
+            return
+        made = [name for name in proofs.seconds if name not in proofs.skipped]
+        if proofs.seconds and proofs.trained_stop is None:
+            self._say(say(self._lang, "proven    {names} ({seconds:.1f} s)", names=", ".join(say(self._lang, name) for name in made) or "-",
+                          seconds=sum(proofs.seconds.values())))
+            for name in (n for n, why in proofs.skipped.items() if why.startswith(FAILED)):
+                self._say(say(self._lang, "not proven {name}: {why}", name=say(self._lang, name), why=proofs.skipped[name]))
+        print_findings(findings, self._lang, self._console, allowed=self._allowed)
 
     def started(self, steps: int, done: int) -> None:
         self._total = steps

@@ -35,7 +35,16 @@ MAX_COUNT = 2**53
 LR_TOLERANCE = 1e-6
 """difference from the planned learning rate, as a part of the highest planned one, that is called one"""
 
-"""The words of the page, by language and key."""
+PROOFS = {
+    "accumulation": ("rows", "trained_tokens", "loss_expected", "loss_together", "loss_apart", "gradient_difference"),
+    "packing": ("documents", "tokens", "leak", "alone"),
+    "gradients": ("tensors", "missing", "non_finite", "zero"),
+    "adapter": ("tensors", "moved", "loss_before", "loss_after"),
+    "initial_loss": ("tokens", "answers", "loss", "alone", "shuffled"),
+    "generation": ("answers", "prompts_equal", "stops_trained", "stopped"),
+    "trained_stop": ("answers", "stopped", "max_new_tokens", "probability"),
+}
+"""Proof -> the figures of facts.json that the page tells of it."""
 
 
 def write_report(run: Path, lang: str = "en") -> Path:
@@ -64,7 +73,7 @@ def render_report(run: Path, lang: str = "en") -> str:
         lang="zh" if lang == "zh" else "en", L=say.labels, say=say, documents=folder.documents, folder=folder,
         name=run.name or run.resolve().name, resume=f"gogpt train --resume {shlex.quote(str(run))}",
         findings=folder.findings, state=_state(folder), key=_key_numbers(folder), charts=_charts(folder, say),
-        table=_table(folder), balance=_balance(folder), samples=[_sample(s, say) for s in folder["samples.jsonl"].data],
+        proofs=_proofs(folder, say), table=_table(folder), balance=_balance(folder), samples=[_sample(s, say) for s in folder["samples.jsonl"].data],
     )
 
 
@@ -346,6 +355,21 @@ def _balance(folder: Folder) -> int:
     conversations = _sum([ledger["conversations"]]) if ledger.get("conversations") is not None else kept
     off = _sum([ledger.get("rows_in")]) - conversations - _sum(_dict(ledger.get("drops")).values())
     return int(off or (conversations - kept if _dict(ledger.get("kept")) else 0))
+
+
+def _proofs(folder: Folder, say: Words) -> list[dict[str, Any]]:
+    """What was proven on the model and the data: its name, its figures in words or why it was not made, and its seconds."""
+    proofs = _dict(_dict(folder["facts.json"].data).get("proofs"))
+    skipped, seconds = _dict(proofs.get("skipped")), _dict(proofs.get("seconds"))
+    out = []
+    for name, fields in PROOFS.items():
+        figures = {k: _dict(v).get("count", None) if isinstance(v, dict) else v for k, v in _dict(proofs.get(name)).items()}
+        if figures:
+            values = {k: to_float(figures.get(k)) if not isinstance(figures.get(k), str) else figures[k] for k in fields}
+            out.append({"name": say(name), "text": say(f"proof_{name}", **values), "seconds": to_float(seconds.get(name)), "made": True})
+        elif name in skipped:
+            out.append({"name": say(name), "text": str(skipped[name]), "seconds": None, "made": False})
+    return out
 
 
 def _sample(row: Mapping[str, Any], say: Words) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Stage: proofs on the model and the data, before the first step."""
