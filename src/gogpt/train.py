@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gc
 import hashlib
 import json
 import random
@@ -26,11 +27,12 @@ from gogpt.data.stream import RowStream, read_mark
 from gogpt.errors import GogptError
 from gogpt.extension import read_extension, write_extension
 from gogpt.facts import StepStats, to_json
-from gogpt.findings import Finding, Verdict
+from gogpt.findings import Finding, Severity, Text, Verdict
 from gogpt.model import load_base, rehearse_saving, save_generation_config, save_tokenizer
 from gogpt.modelfiles import Checkpoint, find_model, trains_new, weights_fingerprint
 from gogpt.preflight import Preflight, preflight
 from gogpt.report import write_report
+from gogpt.rollback import Rollback, passed_over, plan_rollback, read_rollbacks, roll_back
 from gogpt.runfolder import (
     RunFolder,
     as_disk_error,
@@ -61,6 +63,14 @@ class Interrupted(Exception):
     def __init__(self, folder: Path, step: int) -> None:
         super().__init__(f"interrupted at step {step}")
         self.folder, self.step = folder, step
+
+
+class RolledBack(Exception):
+    """The run goes back; everything for it is on the disk."""
+
+    def __init__(self, rollback: Rollback) -> None:
+        super().__init__(rollback.told("en"))
+        self.rollback = rollback
 
 
 class Observer(Protocol):
@@ -108,6 +118,7 @@ def train(config: RunConfig, observer: Observer, *, resume: bool = False, overwr
     if config.method.kind == "full" and config.method.new_tokens != "none":
         observer.note(f"method full trains every row already: method.new_tokens: {config.method.new_tokens} changes nothing")
     start = _start_step(folder, before) if resume else 0
+    rollbacks = read_rollbacks(folder) if resume else []
     with quiet_engines():
         args = training_arguments(config, before.plan, folder)
         beside = None if config.method.kind == "lora" else before.folder / "config.json"
@@ -116,11 +127,17 @@ def train(config: RunConfig, observer: Observer, *, resume: bool = False, overwr
         observer.note(f"transformers encodes otherwise as {told}; the tokenizer will be saved as {saved.kind}")
     if overwrite and folder.path.exists():
         shutil.rmtree(folder.path)
-    status = _Status(folder, before, command)
+    status = _Status(folder, before, command, rollbacks)
     try:
         write_documents(folder, before, lang)
         status.write("running", start)
-        return _run(before, args, folder, observer, status, start, lang)
+        while True:
+            try:
+                return _run(before, args, folder, observer, status, start, lang)
+            except RolledBack as back:
+                start = back.rollback.back_to
+            gc.collect()  # the model and optimizer of the attempt that was undone
+            torch.cuda.empty_cache()
     except (RunStopped, Interrupted):
         raise
     except KeyboardInterrupt:
@@ -196,8 +213,9 @@ def fingerprint(before: Preflight) -> str:
 class _Status:
     """run.json, kept current."""
 
-    def __init__(self, folder: RunFolder, before: Preflight, command: Sequence[str]) -> None:
+    def __init__(self, folder: RunFolder, before: Preflight, command: Sequence[str], rollbacks: Sequence[Rollback] = ()) -> None:
         self._folder, self._before, self._command = folder, before, command
+        self.rollbacks = list(rollbacks)
         self._started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         self.step = 0
 
@@ -208,7 +226,8 @@ class _Status:
             "status": status, "started": self._started, "step": step, "steps": self._before.plan.steps,
             "finished": None if status == "running" else datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "device": env.device_name if env else "", "versions": dict(env.versions) if env else {},
-            "command": " ".join(self._command), "allowed": list(self._before.config.checks.allow), "error": error, **more,
+            "command": " ".join(self._command), "allowed": list(self._before.config.checks.allow), "error": error,
+            **({"rollbacks": self.rollbacks} if self.rollbacks else {}), **more,
         })
 
 
@@ -273,7 +292,9 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
         model = add_method(load_base(config.model, weights, plan.weights_dtype), config.method, weights)
         for path in (folder.metrics, folder.evals):
             write_text(path, "".join(line + "\n" for line in lines_up_to(path, start)))
-        watch = Watch(plan, folder.metrics, allow=config.checks.allow, on_step=observer.step, save_batch=_batch_saver(folder))
+        facts = before.facts.model
+        watch = Watch(plan, folder.metrics, allow=config.checks.allow, policy=config.checks.policy, on_step=observer.step, note=observer.note,
+                      save_batch=_batch_saver(folder), vocab_size=facts.vocab_size if facts else None, lang=lang)
         watch.recall(lines_up_to(folder.metrics, start))
         watch.start(list(model.parameters()))
         trainer: GogptTrainer
@@ -282,13 +303,16 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
             trainer = GogptTrainer(
                 model=model, args=args, plan=plan, watch=watch, folder=folder,
                 train_set=before.prepared.train, eval_set=before.prepared.eval, pad_id=before.pad_id,
-                keep=config.train.keep_checkpoints, stream=stream, on_eval=observer.evaluated, callbacks=[rhythm],
+                keep=config.train.keep_checkpoints, stream=stream, passed_over=passed_over(status.rollbacks), on_eval=observer.evaluated,
+                callbacks=[rhythm],
             )
+            rhythm.recall([json.loads(line) for line in lines_up_to(folder.evals, start)], folder.checkpoint_steps())
             observer.started(plan.steps, start)
             checkpoint = str(folder.checkpoint(start)) if start else None
             try:
                 trainer.train(resume_from_checkpoint=checkpoint)
             except RunStopped as stopped:
+                _go_back(folder, status, watch, stopped, observer, config.train.rollbacks, lang)
                 if stream is not None:
                     write_json(folder.ledger, stream.ledger.to_dict())
                 _finish_stopped(before, folder, status, watch, stopped, trainer.state.global_step, lang)
@@ -303,21 +327,45 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
             trainer._load_from_checkpoint(str(folder.checkpoint(rhythm.best[1])), trainer.model)
         observer.stage("saving the model")
         save_final(trainer.model, before, weights, folder)
-    _finish_documents(before, folder, watch, lang)
+    for told in watch.warned():
+        observer.note(_SUMMARY.of(lang).format(code=told.finding.code, steps=told.steps, first=told.first, last=told.last))
+    _finish_documents(before, folder, status, watch, lang)
     status.write("finished", step, stopped_early=rhythm.stopped_early)
     report = write_report(folder.path, lang)
     return Outcome(folder=folder.path, steps=step, stopped_early=rhythm.stopped_early,
-                   findings=(*before.verdict.findings, *watch.findings), report=report)
+                   findings=(*before.verdict.findings, *_found(status, watch)), report=report)
 
 
-def _finish_documents(before: Preflight, folder: RunFolder, watch: Watch, lang: str) -> None:
+_SUMMARY = Text(en="{code}: at {steps} steps from {first} to {last}", zh="{code}：第 {first} 至 {last} 步之间共 {steps} 步")
+
+
+def _go_back(folder: RunFolder, status: _Status, watch: Watch, stopped: RunStopped, observer: Observer, most: int, lang: str) -> None:
+    """Raises RolledBack where a rollback is left that can mend what stopped the run."""
+    rollback = plan_rollback(folder, stopped.finding, watch.facts, status.rollbacks, most=most)
+    if rollback is None:
+        return
+    roll_back(folder, rollback)
+    status.rollbacks.append(rollback)
+    status.write("running", rollback.back_to)
+    observer.note(f"{rollback.code}: {rollback.told(lang)}")
+    raise RolledBack(rollback) from stopped
+
+
+def _found(status: _Status, watch: Watch) -> tuple[Finding, ...]:
+    return (*(r.finding() for r in status.rollbacks), *watch.findings)
+
+
+def _finish_documents(before: Preflight, folder: RunFolder, status: _Status, watch: Watch, lang: str) -> None:
     write_json(folder.facts, replace(before.facts, run=watch.facts))
-    verdict = replace(before.verdict, checked=(*before.verdict.checked, *(c.code for c in RUN_CHECKS)))
-    write_json(folder.findings, findings_document(before.config.output, "run", verdict, watch.findings, lang))
+    # What the policy lets pass is, for a reader of the run, allowed by name.
+    passed = (f.code for f in watch.findings if f.severity is Severity.ERROR and watch.action(f) != "stop")
+    verdict = replace(before.verdict, checked=(*before.verdict.checked, *(c.code for c in RUN_CHECKS)),
+                      allowed=tuple(dict.fromkeys((*before.verdict.allowed, *passed))))
+    write_json(folder.findings, findings_document(before.config.output, "run", verdict, _found(status, watch), lang))
 
 
 def _finish_stopped(before: Preflight, folder: RunFolder, status: _Status, watch: Watch, stopped: RunStopped, step: int, lang: str) -> None:
-    _finish_documents(before, folder, watch, lang)
+    _finish_documents(before, folder, status, watch, lang)
     status.write("stopped", step, error=str(stopped))
     write_report(folder.path, lang)
 
