@@ -219,9 +219,9 @@ class RunVitals:
     loss_best: float | None = None
     """lowest median loss of 3 steps in a row"""
     loss_noise: float | None = None
-    """80th percentile of |difference| between neighbouring steps"""
+    """90th percentile of |difference| between neighbouring steps"""
     loss_limit: float | None = None
-    """above it a loss is raised"""
+    """above it a loss is raised: best + (start - best) / 2 + max(1, 3 x noise), or the highest of the last 32 that were not raised"""
     loss_now: float | None = None
     """median loss of the last 8 steps"""
     loss_uniform: float | None = None
@@ -234,17 +234,17 @@ class RunVitals:
     recovering: bool = False
     """the later half of the last 8 losses has lost a quarter of what they stand above the best"""
     spikes: int = 0
-    """times that the loss was raised for 3 steps or more and came back"""
+    """times that the loss was raised for 4 steps or more and came back"""
     spike_step: int | None = None
     """first raised step of the last spike"""
     spike_loss: float | None = None
     """highest loss of it"""
     begin_loss: float | None = None
-    """median loss of the first 32 steps"""
+    """mean loss of the first 32 steps"""
     begin_now: float | None = None
-    """median loss of the last 32 steps, between 64 and 256 steps after the warm-up"""
+    """mean loss of the last 32 steps, 128 and 256 steps after the warm-up"""
     begin_gain: float | None = None
-    """the most that the loss can have fallen between the two: difference + 2 standard errors"""
+    """the most that the loss can have fallen between the two: difference + 3 standard errors"""
     begin_steps: int = 0
     """steps since the warm-up"""
     grad_early: float | None = None

@@ -46,8 +46,8 @@ CHECK = Check(
     page=Page(
         title=Text(en="the loss jumped and came back", zh="损失突升后回落"),
         what=Text(
-            en="Whether the loss stood for 3 steps or more above the limit from which RUN650 counts, and then fell below it again.",
-            zh="检查损失是否曾连续 3 步以上高于 RUN650 所用的界限，然后又降回其下。",
+            en="Whether the loss stood for 4 steps or more above the limit from which RUN650 counts, and then fell below it again.",
+            zh="检查损失是否曾连续 4 步以上高于 RUN650 所用的界限，然后又降回其下。",
         ),
         why=Text(
             en="A spike that comes back is survived, but it is the first sign of a learning rate at its edge or of rows unlike the "
