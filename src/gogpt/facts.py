@@ -221,7 +221,7 @@ class RunVitals:
     loss_noise: float | None = None
     """90th percentile of |difference| between neighbouring steps"""
     loss_limit: float | None = None
-    """above it a loss is raised: best + (start - best) / 2 + max(1, 3 x noise), or the highest of the last 32 that were not raised"""
+    """above it a loss is raised: best + (start - best) / 2 + max(1, 3 x noise), or 1.25 times the highest of the last 32 that were not raised"""
     loss_now: float | None = None
     """median loss of the last 8 steps"""
     loss_uniform: float | None = None

@@ -227,7 +227,7 @@ class _Status:
             "finished": None if status == "running" else datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "device": env.device_name if env else "", "versions": dict(env.versions) if env else {},
             "command": " ".join(self._command), "allowed": list(self._before.config.checks.allow), "error": error,
-            **({"rollbacks": self.rollbacks} if self.rollbacks else {}), **more,
+            "rollbacks": self.rollbacks, **more,
         })
 
 

@@ -145,7 +145,7 @@ class _Loss:
         changes = sorted(abs(b - a) for a, b in itertools.pairwise(calm))
         noise = changes[round(0.9 * (len(changes) - 1))]
         limit = self._best + (self._start - self._best) / 2 + max(RAISED_BY, NOISES * noise)
-        return noise, max(limit, *calm[-NUM_BEGIN:])
+        return noise, max(limit, 1.25 * max(calm[-32:]))
 
     def _recovering(self) -> bool:
         if len(self._last) < 8:

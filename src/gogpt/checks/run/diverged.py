@@ -62,12 +62,12 @@ CHECK = Check(
         title=Text(en="the run diverged", zh="训练发散"),
         what=Text(
             en="Two signatures. The loss of 8 steps in a row lies above best + half of what was learned + the larger of 1 nat and 3 "
-            "times the noise (the 90th percentile of the difference between neighbouring steps), and above each of the last 32 "
-            "losses that were not raised. Or that of 5 steps in a row lies above 1.2 times ln(vocabulary size), which is what "
-            "guessing costs, and 1 nat above the lowest. In neither is the loss on its way back.",
+            "times the noise (the 90th percentile of the difference between neighbouring steps), and a quarter above each of the "
+            "last 32 losses that were not raised. Or that of 5 steps in a row lies above 1.2 times ln(vocabulary size), which is "
+            "what guessing costs, and 1 nat above the lowest. In neither is the loss on its way back.",
             zh="两种特征。连续 8 步的损失高于“最好值＋已学到部分的一半＋max（1 nat，3 倍噪声）”，噪声是相邻两步之差的 9"
-            "0% 分位数，且高于此前 32 个正常损失中的每一个；或连续 5 步高于 1.2 倍 ln（词表大小），即瞎猜的损失，且"
-            "比最低值高 1 nat。两种情况下损失都没有回落的趋势。",
+            "0% 分位数，且比此前 32 个正常损失中的每一个都高四分之一；或连续 5 步高于 1.2 倍 ln（词表大小），即瞎猜"
+            "的损失，且比最低值高 1 nat。两种情况下损失都没有回落的趋势。",
         ),
         why=Text(
             en="A diverged run prints finite numbers, ends with exit code 0 and saves a ruined model: TRL 1.16 and LLaMA-Factory 0.9.5"
