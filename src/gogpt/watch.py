@@ -152,13 +152,17 @@ class Watch:
 
     def recall(self, lines: Sequence[str]) -> None:
         """What a resumed run knew when it was broken off: the steps that stand in metrics.jsonl."""
-        steps = [s for s in (from_json(StepStats, json.loads(line)) for line in lines) if not s.rolled_back]
-        for step in steps:
-            self.vitals.see(step)
-        if steps:
-            self.skipped = sum(s.skipped for s in steps)
-            self.facts = replace(self.facts, last=steps[-1], planned_lr=self.plan.lr_at(steps[-1].step - self.skipped + steps[-1].skipped),
-                                 zero_losses=sum(s.loss == 0.0 for s in steps), vitals=self.vitals.figures)
+        for stats in (from_json(StepStats, json.loads(line)) for line in lines):
+            if stats.rolled_back:
+                continue
+            planned = self.plan.lr_at(stats.step - self.skipped)
+            self.skipped += stats.skipped
+            self.facts = replace(self.facts, last=stats, planned_lr=planned, vitals=self.vitals.see(stats),
+                                 zero_losses=self.facts.zero_losses + (stats.loss == 0.0))
+            # What was told then still belongs to the run; what would have stopped it did not happen in these steps.
+            for finding in judge(RUN_CHECKS, Facts(run=self.facts)).findings:
+                if self.action(finding) != "stop":
+                    self._tell(finding, self.action(finding), aloud=False)
 
     def micro_batch(self, loss_sum: torch.Tensor, trained: int, tokens: int, batch: dict[str, Any]) -> None:
         """One forward pass. ``loss_sum``: the raw sum over its trained tokens, detached."""
@@ -267,12 +271,12 @@ class Watch:
         action = self.policy.get(finding.code, ACTIONS[finding.severity])
         return "warn" if action == "stop" and finding.code in self.allow else action
 
-    def _tell(self, finding: Finding, action: str) -> None:
+    def _tell(self, finding: Finding, action: str, *, aloud: bool = True) -> None:
         step = self.facts.last.step if self.facts.last else 0
         told = self._told.get(finding.code)
         if told is None:
             self._told[finding.code] = Told(finding, action, step, step)
-            if action == "warn" and self.note is not None:
+            if action == "warn" and aloud and self.note is not None:
                 self.note(f"{finding.code}: {finding.message.format(self._lang, finding.evidence)}\n  {finding.fix.format(self._lang, finding.evidence)}")
             return
         told.times += step > told.last + 1

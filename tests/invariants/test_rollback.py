@@ -22,15 +22,15 @@ from gogpt.rollback import Rollback
 STEPS = {"epochs": 2, "save_every": 3, "learning_rate": 1e-3, "batch_size": 4, "micro_batch_size": 2, "max_steps": 9}
 
 
-def poisoned(monkeypatch: pytest.MonkeyPatch, row: str, *, times: int = 10**6) -> list[str]:
-    """Every micro-batch that holds ``row`` gives a loss of NaN, as a row that overflows does. Its answers are the places seen."""
+def poisoned(monkeypatch: pytest.MonkeyPatch, row: str) -> list[str]:
+    """Every micro-batch that holds ``row`` gives a loss of NaN, as a row that overflows does. The list grows with each."""
     from gogpt.trainer import GogptTrainer
 
     compute, seen = GogptTrainer.compute_loss, []
 
     def changed(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         hit = any(place.endswith(row) for places in inputs["origins"] for place in places) and model.training
-        if hit and len(seen) < times:
+        if hit:
             seen.append(row)
             monkeypatch.setattr("gogpt.trainer.summed_loss", lambda *a: (summed_loss(*a)[0] * math.nan, summed_loss(*a)[1]))
         try:
@@ -117,6 +117,8 @@ def test_rolled_back_is_skipped_from_the_start(gogpt: Any, many: Any, tmp_path: 
     assert state["status"] == "finished"
     page = (run / "report.html").read_text(encoding="utf-8")
     assert f"passed over step {step}" in page
+    assert 'id="rollbacks"' in page
+    assert "passed over after a rollback" in page
 
 
 def test_a_second_trouble_stops(gogpt: Any, many: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +178,60 @@ def test_resumed_after_a_rollback(gogpt: Any, many: Any, tmp_path: Path, monkeyp
     same(tmp_path / "straight", tmp_path / "broken")
     assert len(json.loads((tmp_path / "broken" / "run.json").read_text())["rollbacks"]) == 1
     assert [f["code"] for f in json.loads((tmp_path / "broken" / "findings.json").read_text())["findings"]] == ["RUN601"]
+
+
+def test_what_was_told_before_is_kept(gogpt: Any, many: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gradient that explodes from step 18 to 27 is told; the rollback from step 30 to 28 does not forget it, nor tell it again."""
+    from gogpt.trainer import GogptTrainer
+
+    quick = {"max_steps": 32, "batch_size": 2, "micro_batch_size": 2, "save_every": 28, "learning_rate": 1e-3, "rollbacks": 1, "warmup": 0}
+    compute, tried = GogptTrainer.compute_loss, []
+
+    def changed(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        loss = compute(self, model, inputs, *args, **kwargs)
+        step = int(self.state.global_step) + 1
+        if step == 30:
+            tried.append(step)
+            self.watch._losses[-1] = torch.tensor(math.nan)
+        return loss.detach() + 300 * (loss - loss.detach()) if 18 <= step <= 27 else loss
+
+    monkeypatch.setattr(GogptTrainer, "compute_loss", changed)
+    ran = gogpt("train", many(method={"kind": "full"}, train=quick))
+    assert ran.code == 0, ran.err
+    assert tried == [30]
+    found = {f["code"]: f for f in json.loads((tmp_path / "run" / "findings.json").read_text())["findings"]}
+    assert sorted(found) == ["RUN601", "RUN652"]
+    assert found["RUN601"]["evidence"]["back_to"] == 28
+    assert (found["RUN652"]["evidence"]["first_step"], found["RUN652"]["evidence"]["last_step"]) == (25, 27)
+    assert sum("the gradient norm has been" in line for line in ran.err.splitlines()) == 1
+
+
+def test_the_best_evaluation_is_remembered(gogpt: Any, recipe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Early stopping counts on after a rollback as if nothing had been: the same step, the same weights."""
+    train = {**STEPS, "max_steps": 40, "eval_every": 1, "save_every": 1, "early_stopping": 2, "learning_rate": 1e-2, "schedule": "constant", "warmup": 0,
+             "rollbacks": 1}
+    path = recipe(rows(40), data={"eval": 0.2, "packing": False}, method={"kind": "full"}, train=train, checks={"allow": ["CFG211"]})
+    with monkeypatch.context() as m:
+        skipped_from_the_start(m, 3)
+        assert gogpt("train", path, f"output={tmp_path / 'straight'}", "-q").code == 0
+    from gogpt.trainer import GogptTrainer
+
+    compute = GogptTrainer.compute_loss
+
+    def changed(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        loss = compute(self, model, inputs, *args, **kwargs)
+        if model.training and self.state.global_step == 2:
+            self.watch._losses[-1] = torch.tensor(math.nan)
+        return loss
+
+    monkeypatch.setattr(GogptTrainer, "compute_loss", changed)
+    ran = gogpt("train", path, f"output={tmp_path / 'back'}", "-q")
+    assert ran.code == 0, ran.err
+    states = [json.loads((tmp_path / run / "run.json").read_text()) for run in ("straight", "back")]
+    assert states[0]["stopped_early"] is states[1]["stopped_early"] is True
+    assert states[0]["step"] == states[1]["step"] > 3
+    a, b = (load_file(next((tmp_path / run / "final").glob("*.safetensors"))) for run in ("straight", "back"))
+    assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize(("setting", "named"), [

@@ -333,8 +333,8 @@ def _rates(folder: Folder) -> list[Point]:
 def _told(folder: Folder, loss: Mapping[float, float]) -> list[Point]:
     """The steps at which the watch told or stopped, on the loss."""
     evidence = [_dict(f.get("evidence")) for f in folder.findings if f["code"].startswith("RUN6")]
-    steps = sorted({int(s) for e in evidence if _is_count(s := e.get("first_step", e.get("step"))) and s in loss})
-    return [(s, loss[s]) for s in steps if math.isfinite(loss[s])]
+    told = {e.get("first_step", e.get("step")) for e in evidence if _is_count(e.get("first_step", e.get("step")))}
+    return [(step, y) for step, y in loss.items() if step in told and math.isfinite(y)]
 
 
 def _rollbacks(folder: Folder) -> list[dict[str, Any]]:
