@@ -206,7 +206,7 @@ def test_rejects_and_samples(finished: dict[str, Any]) -> None:
 def test_run_folder(finished: dict[str, Any]) -> None:
     found = {p.name + ("/" if p.is_dir() else "") for p in finished["folder"].iterdir()}
     listed = {name.replace("checkpoints/step-N/", "checkpoints/") for name in FOLDER}
-    assert listed - found == {"stopped_batch.json"}
+    assert listed - found == {"rolled_back.jsonl", "stopped_batch.json"}
     assert found <= listed
     assert list((finished["folder"] / "checkpoints").glob("step-*"))
 

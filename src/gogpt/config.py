@@ -167,6 +167,8 @@ class TrainConfig(_Part):
     save_every: int | None = Field(None, ge=1, description="steps; default: once an epoch")
     keep_checkpoints: int = Field(2, ge=1)
     early_stopping: int | None = Field(None, ge=1, description="stop after so many evaluations without a better loss; the best weights are kept")
+    rollbacks: int = Field(0, ge=0, le=1000, description="how often a run that goes wrong (RUN601, RUN650) goes back to its last good checkpoint, "
+                           "passes over the step that did it and goes on; 0: it stops")
     report_to: tuple[str, ...] = Field((), description="tensorboard, wandb, ... (any that the Trainer knows)")
     trainer: dict[str, Any] = Field(
         default_factory=dict, description="further keys of transformers' TrainingArguments, checked against the installed version"
@@ -201,9 +203,20 @@ PROOFS: tuple[Proof, ...] = get_args(Proof)
 
 
 class ChecksConfig(_Part):
-    allow: tuple[str, ...] = Field((), description="codes of findings that do not refuse this run; recorded in it")
+    allow: tuple[str, ...] = Field((), description="codes of findings that neither refuse nor stop this run; recorded in it")
     proofs: tuple[Proof, ...] = Field(
         PROOFS, description="what is proven before the first step, on this model and data (MOD521 to MOD526); [] proves nothing")
+    policy: dict[str, Literal["stop", "warn", "record"]] = Field(
+        {}, description="what a finding of a code does while training: stop the run, warn, or only record it in findings.json; default: "
+        "an error stops, a warning warns")
+
+    @field_validator("policy")
+    @classmethod
+    def _one_answer(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        both = sorted(code for code in info.data.get("allow", ()) if value.get(code) == "stop")
+        if both:
+            raise ValueError(f"{', '.join(both)}: stop, and in checks.allow, which says that it does not stop")
+        return value
 
 
 class RunConfig(_Part):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gogpt.checks import ENGINE_FILE, PREFLIGHT, page_of
+from gogpt.checks import ENGINE_FILE, PREFLIGHT, page_of, run_check_named
 from gogpt.config import RunConfig
 from gogpt.data.prepare import Prepared, prepare
 from gogpt.data.stream import ExampleStream, judge_head
@@ -123,6 +123,8 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
     refuse_unstreamed(config)
     for code in config.checks.allow:
         page_of(code)  # a misspelt code would allow nothing, and say so only after hours
+    for code in config.checks.policy:
+        run_check_named(code)
     folder = find_model(config.model)
     check_new_tokens(config.method, folder)
     env = collect_env(Path(config.output))
@@ -232,6 +234,12 @@ def refuse_unbuilt(config: RunConfig) -> None:
     unbuilt = {
         "method.kind: qlora": config.method.kind == "qlora",
     }
+    rolls_back = {
+        "several processes": config.parallel.processes != 1 or config.parallel.engine != "ddp",
+        "train.precision: fp16": config.train.precision == "fp16",
+        "data.streaming": config.data.streaming,
+    }
+    unbuilt |= {f"train.rollbacks with {what}": yes and config.train.rollbacks > 0 for what, yes in rolls_back.items()}
     asked = [name for name, yes in unbuilt.items() if yes]
     if asked:
         raise GogptError("CFG230", "this version does not offer " + ", ".join(asked), where="recipe",

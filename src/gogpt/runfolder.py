@@ -133,6 +133,10 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def rolled_back(self) -> Path:
+        return self.path / "rolled_back.jsonl"
+
+    @property
     def evals(self) -> Path:
         return self.path / "eval.jsonl"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gc
 import hashlib
 import json
 import random
@@ -28,12 +29,13 @@ from gogpt.engines import Ranks, check_saved
 from gogpt.errors import GogptError
 from gogpt.extension import read_extension, write_extension
 from gogpt.facts import ProofFacts, StepStats, to_json
-from gogpt.findings import Finding, Verdict
+from gogpt.findings import Finding, Severity, Text, Verdict
 from gogpt.model import load_base, rehearse_saving, save_generation_config, save_tokenizer
 from gogpt.modelfiles import Checkpoint, find_model, trains_new, weights_fingerprint
 from gogpt.preflight import Preflight, Refused, preflight
 from gogpt.proofs import judge_proofs, prove, prove_stop
 from gogpt.report import write_report
+from gogpt.rollback import Rollback, passed_over, plan_rollback, read_rollbacks, roll_back
 from gogpt.runfolder import (
     RunFolder,
     as_disk_error,
@@ -59,6 +61,14 @@ class Interrupted(Exception):
     def __init__(self, folder: Path, step: int) -> None:
         super().__init__(f"interrupted at step {step}")
         self.folder, self.step = folder, step
+
+
+class RolledBack(Exception):
+    """The run goes back; everything for it is on the disk."""
+
+    def __init__(self, rollback: Rollback) -> None:
+        super().__init__(rollback.told("en"))
+        self.rollback = rollback
 
 
 class Observer(Protocol):
@@ -111,6 +121,7 @@ def _train(config: RunConfig, observer: Observer, *, resume: bool, overwrite: bo
     if config.method.kind == "full" and config.method.new_tokens != "none":
         observer.note(f"method full trains every row already: method.new_tokens: {config.method.new_tokens} changes nothing")
     start = _start_step(folder, before) if resume else 0
+    rollbacks = read_rollbacks(folder) if resume else []
     with quiet_engines():
         own = None if before.engine_file is None else before.engine_file.document
         settings = deepspeed_settings(config, before.plan, own) if config.parallel.engine == "deepspeed" else None
@@ -121,7 +132,7 @@ def _train(config: RunConfig, observer: Observer, *, resume: bool, overwrite: bo
         observer.note(f"transformers encodes otherwise as {told}; the tokenizer will be saved as {saved.kind}")
     if main and overwrite and folder.path.exists():
         shutil.rmtree(folder.path)
-    status = _Status(folder, before, command, main=main)
+    status = _Status(folder, before, command, rollbacks, main=main)
     try:
         if main:
             write_documents(folder, before, lang)
@@ -129,7 +140,13 @@ def _train(config: RunConfig, observer: Observer, *, resume: bool, overwrite: bo
                 write_json(folder.path / ENGINE_SETTINGS, settings)
         Ranks().wait()
         status.write("running", start)
-        return _run(before, args, folder, observer, status, start, lang)
+        while True:
+            try:
+                return _run(before, args, folder, observer, status, start, lang)
+            except RolledBack as back:
+                start = back.rollback.back_to
+            gc.collect()  # the model and optimizer of the attempt that was undone
+            torch.cuda.empty_cache()
     except (RunStopped, Interrupted):
         raise
     except KeyboardInterrupt:
@@ -197,8 +214,9 @@ def fingerprint(before: Preflight) -> str:
 class _Status:
     """run.json, kept current."""
 
-    def __init__(self, folder: RunFolder, before: Preflight, command: Sequence[str], *, main: bool = True) -> None:
+    def __init__(self, folder: RunFolder, before: Preflight, command: Sequence[str], rollbacks: Sequence[Rollback] = (), *, main: bool = True) -> None:
         self._folder, self._before, self._command, self._main = folder, before, command, main
+        self.rollbacks = list(rollbacks)
         self._started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         self.step = 0
 
@@ -211,7 +229,8 @@ class _Status:
             "status": status, "started": self._started, "step": step, "steps": self._before.plan.steps,
             "finished": None if status == "running" else datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "processes": self._before.plan.world_size, "device": env.device_name if env else "", "versions": dict(env.versions) if env else {},
-            "command": " ".join(self._command), "allowed": list(self._before.config.checks.allow), "error": error, **more,
+            "command": " ".join(self._command), "allowed": list(self._before.config.checks.allow), "error": error,
+            "rollbacks": self.rollbacks, **more,
         })
 
 
@@ -291,14 +310,17 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
             trainer = GogptTrainer(
                 model=model, args=args, plan=plan, watch=watch, folder=folder,
                 train_set=before.prepared.train, eval_set=before.prepared.eval, pad_id=before.pad_id,
-                keep=config.train.keep_checkpoints, engine=config.parallel, stream=stream, on_eval=observer.evaluated, callbacks=[rhythm],
+                keep=config.train.keep_checkpoints, engine=config.parallel, stream=stream, passed_over=passed_over(status.rollbacks),
+                on_eval=observer.evaluated, callbacks=[rhythm],
             )
+            rhythm.recall([json.loads(line) for line in lines_up_to(folder.evals, start)], folder.checkpoint_steps())
             before = _proven(trainer, before, folder, observer, lang)
             observer.started(plan.steps, start)
             checkpoint = str(folder.checkpoint(start)) if start else None
             try:
                 trainer.train(resume_from_checkpoint=checkpoint)
             except RunStopped as stopped:
+                _go_back(folder, status, watch, stopped, observer, config.train.rollbacks, lang)
                 if main and stream is not None:
                     write_json(folder.ledger, stream.ledger.to_dict())
                 if main:
@@ -316,14 +338,16 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
         observer.stage("saving the model")
         save_final(trainer, before, weights, folder)
         before = _proven_after(trainer, before, folder, observer)
+    for told in watch.warned():
+        observer.note(_SUMMARY.of(lang).format(code=told.finding.code, steps=told.steps, first=told.first, last=told.last))
     report = folder.path / "report.html"
     if main:
-        _finish_documents(before, folder, watch, lang)
+        _finish_documents(before, folder, status, watch, lang)
         status.write("finished", step, stopped_early=rhythm.stopped_early)
         report = write_report(folder.path, lang)
     Ranks().wait()
     return Outcome(folder=folder.path, steps=step, stopped_early=rhythm.stopped_early,
-                   findings=(*before.verdict.findings, *watch.findings), report=report)
+                   findings=(*before.verdict.findings, *_found(status, watch)), report=report)
 
 
 def _proven(trainer: GogptTrainer, before: Preflight, folder: RunFolder, observer: Observer, lang: str) -> Preflight:
@@ -350,14 +374,36 @@ def _proven_after(trainer: GogptTrainer, before: Preflight, folder: RunFolder, o
     return before
 
 
-def _finish_documents(before: Preflight, folder: RunFolder, watch: Watch, lang: str) -> None:
+_SUMMARY = Text(en="{code}: at {steps} steps from {first} to {last}", zh="{code}：第 {first} 至 {last} 步之间共 {steps} 步")
+
+
+def _go_back(folder: RunFolder, status: _Status, watch: Watch, stopped: RunStopped, observer: Observer, most: int, lang: str) -> None:
+    """Raises RolledBack where a rollback is left that can mend what stopped the run."""
+    rollback = plan_rollback(folder, stopped.finding, watch.facts, status.rollbacks, most=most)
+    if rollback is None:
+        return
+    roll_back(folder, rollback)
+    status.rollbacks.append(rollback)
+    status.write("running", rollback.back_to)
+    observer.note(f"{rollback.code}: {rollback.told(lang)}")
+    raise RolledBack(rollback) from stopped
+
+
+def _found(status: _Status, watch: Watch) -> tuple[Finding, ...]:
+    return (*(r.finding() for r in status.rollbacks), *watch.findings)
+
+
+def _finish_documents(before: Preflight, folder: RunFolder, status: _Status, watch: Watch, lang: str) -> None:
     write_json(folder.facts, replace(before.facts, run=watch.facts))
-    verdict = replace(before.verdict, checked=(*before.verdict.checked, *(c.code for c in RUN_CHECKS)))
-    write_json(folder.findings, findings_document(before.config.output, "run", verdict, watch.findings, lang))
+    # What the policy lets pass is, for a reader of the run, allowed by name.
+    passed = (f.code for f in watch.findings if f.severity is Severity.ERROR and watch.action(f) != "stop")
+    verdict = replace(before.verdict, checked=(*before.verdict.checked, *(c.code for c in RUN_CHECKS)),
+                      allowed=tuple(dict.fromkeys((*before.verdict.allowed, *passed))))
+    write_json(folder.findings, findings_document(before.config.output, "run", verdict, _found(status, watch), lang))
 
 
 def _finish_stopped(before: Preflight, folder: RunFolder, status: _Status, watch: Watch, stopped: RunStopped, step: int, lang: str) -> None:
-    _finish_documents(before, folder, watch, lang)
+    _finish_documents(before, folder, status, watch, lang)
     status.write("stopped", step, error=str(stopped))
     write_report(folder.path, lang)
 

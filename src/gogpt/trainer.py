@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -213,11 +213,14 @@ class GogptTrainer(Trainer):
 
     def __init__(
         self, *, plan: RunPlan, watch: Watch, folder: RunFolder, train_set: ExampleSet, eval_set: ExampleSet,
-        pad_id: int, keep: int, engine: ParallelConfig = ParallelConfig(), stream: RowStream | None = None, on_eval: Callable[[dict[str, float]], None] | None = None,
+        pad_id: int, keep: int, engine: ParallelConfig = ParallelConfig(), stream: RowStream | None = None,
+        passed_over: Mapping[int, Mapping[str, Any] | None] | None = None, on_eval: Callable[[dict[str, float]], None] | None = None,
         **kwargs: Any,
     ) -> None:
-        """``stream``: where the rows come from, in place of ``train_set``."""
+        """``stream``: where the rows come from, in place of ``train_set``. ``passed_over``: steps that train nothing after a rollback, with what
+        was undone of them."""
         self.plan, self.watch, self.folder, self.keep, self.on_eval = plan, watch, folder, keep, on_eval
+        self.passed_over = dict(passed_over or {})
         self.protected_step: int | None = None
         self.ranks, self.engine = Ranks(), engine
         self._eval_set, self._pad_id, self._stream = eval_set, pad_id, stream
@@ -312,6 +315,17 @@ class GogptTrainer(Trainer):
     def _before_update(self, grad_norm: float | None) -> None:
         self.watch.before_update(self.state.global_step + 1, grad_norm, float(self.optimizer.param_groups[0]["lr"]))
 
+    @property
+    def passes_over(self) -> bool:
+        """Whether the step that is being done trains nothing."""
+        return int(self.state.global_step) + 1 in self.passed_over
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+        """No forward and no backward pass in a step that is passed over: without gradients the optimizer leaves weights and moments alone."""
+        if self.passes_over:
+            return torch.zeros((), device=self.args.device)
+        return super().training_step(model, inputs, num_items_in_batch)
+
     def _mask_dtype(self, model: Any) -> torch.dtype:
         if torch.is_autocast_enabled():
             return torch.get_autocast_dtype(self.args.device.type)
@@ -319,6 +333,8 @@ class GogptTrainer(Trainer):
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if self.passes_over:
+            return norm
         if isinstance(norm, DTensor):
             norm = norm.full_tensor()
         value = None if norm is None else float(norm)
@@ -349,6 +365,10 @@ class GogptTrainer(Trainer):
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Mean loss over all trained tokens of the held-out examples (not a mean of batch means)."""
+        with self.watch.apart():
+            return self._evaluated(metric_key_prefix)
+
+    def _evaluated(self, metric_key_prefix: str) -> dict[str, float]:
         started = time.perf_counter()
         model = self.model_wrapped if self.is_deepspeed_enabled else self.model
         loss, tokens = held_out_loss(model, self._eval_set, self._pad_id, self.args, self._mask_dtype(self.model), self.ranks)
@@ -383,7 +403,8 @@ class GogptTrainer(Trainer):
         if self._stream is not None:
             self._stream.pass_over(int(self.state.global_step) * self.plan.batch_size)
         try:
-            super()._save_checkpoint(model, trial)
+            with self.watch.apart():
+                super()._save_checkpoint(model, trial)
             self.ranks.wait()  # each process writes its state of random numbers; ZeRO its part of everything
             if self.ranks.main:
                 if self._stream is not None:
@@ -395,10 +416,15 @@ class GogptTrainer(Trainer):
                 shutil.rmtree(written, ignore_errors=True)
             raise
         self.ranks.wait()
-        for step in [] if not self.ranks.main else self.folder.checkpoint_steps()[: -self.keep]:
-            if step != self.protected_step:
+        if not self.ranks.main:
+            return
+        steps = self.folder.checkpoint_steps()
+        since = self.watch.facts.vitals.raised_since
+        # While the loss stands too high, the last checkpoint from before is what a rollback needs.
+        good = max((s for s in steps if since is not None and s < since - 1), default=None)
+        for step in steps[: -self.keep]:
+            if step not in (self.protected_step, good):
                 shutil.rmtree(self.folder.checkpoint(step), ignore_errors=True)
-
 
     def _mark_stream(self, written: Path) -> None:
         """What a resumed run must find again, and the ledger of what was read so far."""
@@ -454,14 +480,31 @@ class Rhythm(TrainerCallback):
         self._waited = 0
         self.stopped_early = False
 
+    def recall(self, evals: Sequence[Mapping[str, Any]], saved: Sequence[int]) -> None:
+        """What a run that goes on knew of early stopping: the best evaluation so far, and how many came after it."""
+        kept = [(float(line["eval_loss"]), int(line["step"])) for line in evals if int(line["step"]) in saved]
+        if self._patience is None or not kept:
+            return
+        self.best = min(kept)
+        self._trainer_of().protected_step = self.best[1]
+        self._waited = sum(int(line["step"]) > self.best[1] for line in evals)
+
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         trainer = self._trainer_of()
-        skipped = bool(trainer.accelerator.optimizer_step_was_skipped)
-        trainer.watch.after_update(state.global_step + 1, skipped=skipped)
+        if trainer.passes_over:
+            step = int(state.global_step) + 1
+            trainer.watch.pass_over(step, float(trainer.optimizer.param_groups[0]["lr"]), trainer.passed_over[step])
+        else:
+            skipped = bool(trainer.accelerator.optimizer_step_was_skipped)
+            trainer.watch.after_update(state.global_step + 1, skipped=skipped)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         step = state.global_step
         last = step >= self._plan.steps
+        if step in self._trainer_of().passed_over:
+            # Trackers get no loss of a step that had none: 0 would be a lie, and a mean with the next step's too.
+            control.should_log = False
+            self._trainer_of()._globalstep_last_logged = step
         control.should_evaluate = self._evaluates and (step % self._eval_every == 0 or last)
         control.should_save = step % self._save_every == 0 or last
         if self._trainer_of().watch.interrupted or (self._trainer_of().ranks.size == 1 and self._interrupted()):

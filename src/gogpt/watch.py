@@ -7,16 +7,18 @@ RunFacts, the same that judge a run afterwards.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from gogpt.checks import CHECKS
@@ -25,11 +27,19 @@ from gogpt.errors import GogptError
 from gogpt.facts import Facts, RunFacts, StepStats, from_json, to_json
 from gogpt.findings import Finding, Severity, Stage, judge
 from gogpt.plan import RunPlan
+from gogpt.records import IGNORE_INDEX
+from gogpt.vitals import Vitals
 
 NUM_SAMPLED = 1 << 16
 """Elements of a tensor that its update norm is measured on; adapters are always measured whole."""
 
 RUN_CHECKS = tuple(c for c in CHECKS if c.stage is Stage.RUN)
+
+ACTIONS = {Severity.ERROR: "stop", Severity.WARNING: "warn", Severity.INFO: "record"}
+"""What a finding does where checks.policy does not name its code."""
+
+MANY_ALIKE = 0.9
+"""Share of one id among the trained tokens of a micro-batch from which on it is counted."""
 
 
 class RunStopped(GogptError):
@@ -47,6 +57,33 @@ def peak_memory() -> int:
         return int(torch.cuda.max_memory_allocated())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak) * (1 if sys.platform == "darwin" else 1024)
+
+
+def memory_now() -> int:
+    """Bytes in use now: allocated on a GPU, resident on the CPU."""
+    return int(torch.cuda.memory_allocated()) if torch.cuda.is_available() else int(psutil.Process().memory_info().rss)
+
+
+def most_frequent(labels: torch.Tensor) -> tuple[int, int, int]:
+    """Of the trained tokens of ``labels`` ``[B, T]``: the most frequent id (-1: none is trained), how often it stands there, and how many there are."""
+    targets = labels[:, 1:]
+    trained = targets[targets != IGNORE_INDEX]
+    if not trained.numel():
+        return -1, 0, 0
+    top = trained.mode().values
+    return int(top), int((trained == top).sum()), trained.numel()
+
+
+@dataclass(slots=True)
+class Told:
+    """A finding as last seen, and when: ``times`` it began, ``steps`` it lasted."""
+
+    finding: Finding
+    action: str
+    first: int
+    last: int
+    times: int = 1
+    steps: int = 1
 
 
 class UpdateNorm:
@@ -92,23 +129,30 @@ class Watch:
         self, plan: RunPlan, metrics: Path, *, allow: Sequence[str] = (),
         on_step: Callable[[StepStats], None] | None = None, save_batch: Callable[[list[dict[str, Any]] | None, int], str] | None = None,
         interrupted: Callable[[], bool] = lambda: False,
+        policy: Mapping[str, str] | None = None, note: Callable[[str], None] | None = None, vocab_size: int | None = None, lang: str = "en",
     ) -> None:
+        """``policy``: code -> stop, warn or record; ``allow``: codes that do not stop. ``note`` is told of a warning, once a code."""
         self.plan = plan
         self.metrics = metrics
         self.allow = set(allow)
+        self.policy = dict(policy or {})
+        self.note, self._lang = note, lang
+        self.vitals = Vitals(warmup_steps=plan.warmup_steps, vocab_size=vocab_size,
+                             epoch_steps=None if plan.streaming else plan.num_rows // plan.batch_size)
+        self._told: dict[str, Told] = {}
         self.on_step = on_step
         self.save_batch = save_batch
         self.ranks = Ranks()
         self.interrupted = False
         """some process was asked to stop; all know it after the same step"""
         self._asked = interrupted
-        self.findings: list[Finding] = []
         self.facts = RunFacts(steps_planned=plan.steps, last=None, planned_lr=None, peak_lr=plan.learning_rate,
                               world_size=plan.world_size)
         self.norm: UpdateNorm | None = None
         self.skipped = 0
         self._losses: list[torch.Tensor] = []
         self._batches: list[dict[str, Any]] = []
+        self._labels: list[tuple[int, int, int]] = []
         self._tokens = 0
         self._trained = 0
         self._started = time.perf_counter()
@@ -124,10 +168,17 @@ class Watch:
 
     def recall(self, lines: Sequence[str]) -> None:
         """What a resumed run knew when it was broken off: the steps that stand in metrics.jsonl."""
-        steps = [from_json(StepStats, json.loads(line)) for line in lines]
-        if steps:
-            self.facts = replace(self.facts, last=steps[-1], planned_lr=self.plan.lr_at(steps[-1].step),
-                                 zero_losses=sum(s.loss == 0.0 for s in steps))
+        for stats in (from_json(StepStats, json.loads(line)) for line in lines):
+            if stats.rolled_back:
+                continue
+            planned = self.plan.lr_at(stats.step - self.skipped)
+            self.skipped += stats.skipped
+            self.facts = replace(self.facts, last=stats, planned_lr=planned, vitals=self.vitals.see(stats),
+                                 zero_losses=self.facts.zero_losses + (stats.loss == 0.0))
+            # What was told then still belongs to the run; what would have stopped it did not happen in these steps.
+            for finding in judge(RUN_CHECKS, Facts(run=self.facts)).findings:
+                if self.action(finding) != "stop":
+                    self._tell(finding, self.action(finding), aloud=False)
 
     def micro_batch(self, loss_sum: torch.Tensor, trained: int, tokens: int, batch: dict[str, Any]) -> None:
         """One forward pass. ``loss_sum``: the raw sum over its trained tokens, detached."""
@@ -135,6 +186,8 @@ class Watch:
         self._trained += trained
         self._tokens += tokens
         self._batches.append(batch)
+        if "labels" in batch:
+            self._labels.append(most_frequent(batch["labels"]))
 
     def before_update(self, step: int, grad_norm: float | None, lr: float) -> None:
         """After the backward pass and clipping, before the optimizer. Raises RunStopped on a non-finite value, in every process.
@@ -142,7 +195,8 @@ class Watch:
         DeepSpeed updates within the backward pass: there this comes before it, without a gradient norm (see ``saw_grad_norm``).
         """
         total = float(torch.stack(self._losses).double().sum()) if self._losses else 0.0
-        seen = self.ranks.gather([total, self._trained, self._tokens, float(self._asked())])
+        seen = self.ranks.gather([total, self._trained, self._tokens, float(self._asked()), *self._labels_of_all()])
+        self._labels = [(int(top), int(count), int(of)) for top, count, of in seen[:, 4:]]
         self.interrupted = self.interrupted or bool(seen[:, 3].any())
         ours = total / self._trained if self._trained else 0.0
         total, self._trained, self._tokens = float(seen[:, 0].sum()), int(seen[:, 1].sum()), int(seen[:, 2].sum())
@@ -175,25 +229,27 @@ class Watch:
         update = None
         memory, seconds = peak_memory(), time.perf_counter() - self._started
         if self.norm is not None:
-            told = self.ranks.gather([self.norm.after(), memory, seconds])
+            told = self.ranks.gather([self.norm.after(), memory, seconds, memory_now()])
             memory, seconds = int(told[:, 1].max()), float(told[:, 2].max())
             update = math.sqrt(told[:, 0].sum() if self._sharded else told[0, 0])
             if self.ranks.size > 1 and not self._sharded:
                 self.facts = replace(self.facts, rank_spread=spread(told[:, 0]))
         planned = self.plan.lr_at(step - self.skipped)
         self.skipped += skipped
-        stats = replace(self._stats(step, update_norm=update), memory=memory, seconds=seconds)
+        stats = replace(self._stats(step, update_norm=update), memory=memory, seconds=seconds, skipped=skipped)
+        if self.ranks.size > 1:  # what is judged must be the same in every process, or some would stop and others wait for them
+            stats = replace(stats, memory_now=int(told[:, 3].max()))
         still = self.facts.still_steps + 1 if update == 0.0 and stats.lr > 0 and not skipped else 0
         self.facts = replace(
             self.facts, last=stats, planned_lr=planned, still_steps=still,
             skipped_steps=self.facts.skipped_steps + 1 if skipped else 0,
             zero_losses=self.facts.zero_losses + (stats.loss == 0.0),
             non_finite="update_norm" if update is not None and not math.isfinite(update) else self._late,
+            vitals=self.vitals.see(stats),
         )
         self._late = None
         self._write(stats)
-        self._losses, self._batches, self._tokens, self._trained = [], [], 0, 0
-        self._started = time.perf_counter()
+        self._next()
         self._judge()
         if self.on_step is not None and self.ranks.main:
             self.on_step(stats)
@@ -205,6 +261,29 @@ class Watch:
         if grad_norm is not None and not math.isfinite(grad_norm) and self.plan.precision != "fp16":
             self._late = "grad_norm"
 
+    def _next(self) -> None:
+        self._losses, self._batches, self._labels, self._tokens, self._trained = [], [], [], 0, 0
+        self._started = time.perf_counter()
+
+    def pass_over(self, step: int, lr: float, undone: Mapping[str, Any] | None) -> None:
+        """A step that trains nothing after a rollback. Its line holds the loss and gradient norm that were undone, where they are known."""
+        seen = from_json(StepStats, undone) if undone else None
+        stats = StepStats(step=step, loss=seen.loss if seen else math.nan, lr=lr, grad_norm=seen.grad_norm if seen else None, trained_tokens=0,
+                          tokens=0, update_norm=0.0, seconds=0.0, memory=peak_memory(), memory_now=memory_now(), rolled_back=True)
+        self._write(stats)
+        self._next()
+        if self.on_step is not None:
+            self.on_step(stats)
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """What is done between steps (evaluating, saving) is no part of the next one's time."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._started += time.perf_counter() - began
+
     def evaluated(self, loss: float) -> None:
         """A loss on held-out examples. Raises RunStopped where it is not finite: the weights are ruined."""
         if not math.isfinite(loss):
@@ -213,7 +292,24 @@ class Watch:
 
     def _stats(self, step: int, *, update_norm: float | None) -> StepStats:
         return StepStats(step=step, trained_tokens=self._trained, tokens=self._tokens, update_norm=update_norm,
-                         seconds=time.perf_counter() - self._started, memory=peak_memory(), **self._pending)
+                         seconds=time.perf_counter() - self._started, memory=peak_memory(), memory_now=memory_now(),
+                         one_label=self._one_label(), **self._pending)
+
+    def _labels_of_all(self) -> tuple[int, int, int]:
+        """The micro-batches of this process as one: the id that stands out in all of them, how often, and of how many; 0 times where none does."""
+        counted = [part for part in self._labels if part[2]]
+        if not counted:
+            return -1, 0, 0
+        alike = len({top for top, _, _ in counted}) == 1 and all(count >= MANY_ALIKE * of for _, count, of in counted)
+        return counted[0][0], sum(count for _, count, _ in counted) if alike else 0, sum(of for _, _, of in counted)
+
+    def _one_label(self) -> float | None:
+        """Share of one id among the trained tokens of the step: 0 where micro-batches differ, or none stands out."""
+        counted = [part for part in self._labels if part[2]]
+        if not counted:
+            return None
+        alike = len({top for top, _, _ in counted}) == 1 and all(count >= MANY_ALIKE * of for _, count, of in counted)
+        return sum(count for _, count, _ in counted) / sum(of for _, _, of in counted) if alike else 0.0
 
     def _write(self, stats: StepStats) -> None:
         if not self.ranks.main:
@@ -224,7 +320,34 @@ class Watch:
 
     def _judge(self) -> None:
         for finding in judge(RUN_CHECKS, Facts(run=self.facts)).findings:
-            if finding.code not in {f.code for f in self.findings}:
-                self.findings.append(finding)
-            if finding.severity is Severity.ERROR and finding.code not in self.allow:
+            action = self.action(finding)
+            self._tell(finding, action)
+            if action == "stop":
                 raise RunStopped(finding)
+
+    def action(self, finding: Finding) -> str:
+        """stop, warn or record: what the policy says of the code, else its severity. What checks.allow names does not stop."""
+        action = self.policy.get(finding.code, ACTIONS[finding.severity])
+        return "warn" if action == "stop" and finding.code in self.allow else action
+
+    def _tell(self, finding: Finding, action: str, *, aloud: bool = True) -> None:
+        step = self.facts.last.step if self.facts.last else 0
+        told = self._told.get(finding.code)
+        if told is None:
+            self._told[finding.code] = Told(finding, action, step, step)
+            if action == "warn" and aloud and self.note is not None:
+                self.note(f"{finding.code}: {finding.message.format(self._lang, finding.evidence)}\n  {finding.fix.format(self._lang, finding.evidence)}")
+            return
+        told.times += step > told.last + 1
+        told.steps += step > told.last
+        told.finding, told.last = finding, step
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Each code once, with its last numbers; of one that was told at several steps, since when and how often."""
+        return [replace(t.finding, evidence={**t.finding.evidence, "first_step": t.first, "last_step": t.last, "times": t.times, "steps": t.steps})
+                if t.steps > 1 else t.finding for t in self._told.values()]
+
+    def warned(self) -> list[Told]:
+        """What was told while training and went on for more than the step at which it was told."""
+        return [t for t in self._told.values() if t.action == "warn" and t.steps > 1]

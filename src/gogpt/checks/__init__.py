@@ -58,10 +58,20 @@ from gogpt.checks.proof.initial_loss_implausible import CHECK as MOD525
 from gogpt.checks.proof.packing_leaks import CHECK as MOD522
 from gogpt.checks.proof.trained_runs_on import CHECK as MOD527
 from gogpt.checks.proof.update_without_effect import CHECK as MOD524
+from gogpt.checks.run.diverged import CHECK as RUN650
+from gogpt.checks.run.gradient_explodes import CHECK as RUN652
+from gogpt.checks.run.gradient_vanishes import CHECK as RUN653
 from gogpt.checks.run.loss_exactly_zero import CHECK as RUN603
+from gogpt.checks.run.loss_spike import CHECK as RUN659
+from gogpt.checks.run.loss_too_small import CHECK as RUN657
 from gogpt.checks.run.lr_left_plan import CHECK as RUN602
+from gogpt.checks.run.memory_creeps import CHECK as RUN656
+from gogpt.checks.run.no_improvement import CHECK as RUN651
 from gogpt.checks.run.non_finite import CHECK as RUN601
 from gogpt.checks.run.processes_apart import CHECK as RUN631
+from gogpt.checks.run.one_label import CHECK as RUN658
+from gogpt.checks.run.steps_skipped import CHECK as RUN654
+from gogpt.checks.run.throughput_collapses import CHECK as RUN655
 from gogpt.checks.run.weights_still import CHECK as RUN604
 from gogpt.checks.tokens.double_bos import CHECK as TOK402
 from gogpt.checks.tokens.no_trained_token import CHECK as TOK403
@@ -74,7 +84,7 @@ from gogpt.checks.tokens.tokenizer_differs import CHECK as TOK411
 from gogpt.errors import GogptError
 from gogpt.findings import Check, Page, Stage
 
-__all__ = ["CHECKS", "DEEPSPEED", "DOCTOR", "ENGINE_FILE", "PAGES", "PREFLIGHT", "PROOFS", "check_named", "codes", "page_of"]
+__all__ = ["CHECKS", "DEEPSPEED", "DOCTOR", "ENGINE_FILE", "PAGES", "PREFLIGHT", "PROOFS", "check_named", "codes", "page_of", "run_check_named"]
 
 DEEPSPEED: tuple[Check, ...] = (
     CFG260, CFG261, CFG262, CFG263, CFG264, CFG265, CFG266,
@@ -98,6 +108,7 @@ CHECKS: tuple[Check, ...] = (
     MOD501, MOD502, MOD503, MOD504, MOD505, MOD507,
     *PROOFS,
     RUN601, RUN602, RUN603, RUN604, RUN631,
+    RUN650, RUN651, RUN652, RUN653, RUN654, RUN655, RUN656, RUN657, RUN658, RUN659,
     EXP701, EXP702, EXP711, EXP712, EXP713,
 )
 """In the order of a run: the stages, and within a stage by code."""
@@ -122,6 +133,18 @@ def check_named(code: str) -> Check:
         if check.code == code:
             return check
     raise _unknown(code, [c.code for c in CHECKS])
+
+
+def run_check_named(code: str) -> Check:
+    """The check of stage run of a code, as ``checks.policy`` names it. Raises GogptError CFG205."""
+    run = [c for c in CHECKS if c.stage is Stage.RUN]
+    for check in run:
+        if check.code == code:
+            return check
+    error = _unknown(code, [c.code for c in run])
+    if code in codes():
+        error.got = "a code that is judged before training, or no check"
+    raise error
 
 
 def page_of(code: str) -> Page:

@@ -19,6 +19,7 @@ from gogpt.facts import (
     PlanFacts,
     ProofFacts,
     RunFacts,
+    RunVitals,
     ServedFacts,
     StepStats,
     StopProof,
@@ -64,7 +65,13 @@ STEP = StepStats(
     memory=3 * 2**30,
 )
 
-RUN = RunFacts(steps_planned=300, last=STEP, planned_lr=1.9e-4, peak_lr=2e-4)
+VITALS = RunVitals(
+    loss_start=3.02, loss_best=1.84, loss_noise=0.11, loss_limit=3.43, loss_now=1.86, loss_uniform=10.80, begin_steps=31, grad_early=0.94,
+    grad_usual=0.61, grad_now=0.6, skips_of=20, rate_usual=1805.0, tokens_usual=7400.0, memory_blocks=(2**31, 2**31), memory_tokens=(7400.0, 7390.0),
+    epoch_steps=100,
+)
+
+RUN = RunFacts(steps_planned=300, last=STEP, planned_lr=1.9e-4, peak_lr=2e-4, vitals=VITALS)
 
 EXPORT = ExportFacts(
     max_difference=2e-5, tolerance=1e-3, effect=3.7, reloaded_difference=2e-5, probe_tokens=192, base="models/base",

@@ -219,12 +219,12 @@ gogpt train recipe.yaml train.learning_rate=1e-4""",
     "CFG205": _page(
         title=("unknown code", "未知的代码"),
         what=(
-            "Whether a code given to gogpt explain or in checks.allow is one of GoGPT's.",
-            "检查 gogpt explain 或 checks.allow 中的代码是否存在。",
+            "Whether a code given to gogpt explain or in checks.allow is one of GoGPT's, and one in checks.policy that of a check of stage run (RUN6xx).",
+            "检查 gogpt explain 或 checks.allow 中的代码是否存在，以及 checks.policy 中的代码是否为训练阶段的检查（RUN6xx）。",
         ),
         why=(
-            "A misspelt code in checks.allow would allow nothing, and it would look as if it did.",
-            "checks.allow 中拼错的代码什么也不会放行，却看似放行了。",
+            "A misspelt code in checks.allow would allow nothing, and it would look as if it did; so would a policy for what is judged before training.",
+            "checks.allow 中拼错的代码什么也不会放行，却看似放行了；为训练前的检查写策略也是如此。",
         ),
         fix=(
             "Codes are three letters and three digits: ENV1xx CFG2xx DAT3xx TOK4xx MOD5xx RUN6xx EXP7xx. docs/checks lists them all.",
@@ -262,8 +262,8 @@ gogpt check recipe.yaml""",
         title=("a setting that this version does not offer yet", "该版本尚不支持的设置"),
         what=(
             "Whether the recipe asks for something that its language has words for but this version cannot do: the engines fsdp and "
-            "deepspeed, several processes, or method qlora.",
-            "检查配方是否要求了语法允许但该版本尚不能做的事：fsdp 和 deepspeed 引擎、多进程或 qlora 方法。",
+            "deepspeed, several processes, or method qlora; or train.rollbacks together with several processes, fp16 or data.streaming.",
+            "检查配方是否要求了语法允许但该版本尚不能做的事：fsdp 和 deepspeed 引擎、多进程或 qlora 方法；或 train.rollbacks 与多进程、fp16 或 data.streaming 同用。",
         ),
         why=(
             "Going on without it would train with another batch size, memory or method than the recipe says. A setting is refused "

@@ -54,6 +54,7 @@ FOLDER = {
     "report.html": "all of it in one page that opens offline",
     "checkpoints/step-N/": "what `--resume` needs. A folder of that name is always whole: it is renamed when everything is in it",
     "final/": "the adapter or the model, with tokenizer, chat template and stop tokens; all or nothing",
+    "rolled_back.jsonl": "only after a rollback: the lines of `metrics.jsonl` that it undid, in the order in which they came about",
     "stopped_batch.json": "only where a loss or gradient was not finite: the micro-batches of that step, and the rows they came from",
 }
 
@@ -140,7 +141,11 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "grad_norm": "of the whole gradient, before clipping",
         "trained_tokens, tokens": "of the step; padding is not counted",
         "update_norm": "l2 norm of the change of the trainable weights, of tensors above 65,536 elements estimated from as many",
-        "seconds, memory": "wall time; peak so far in bytes (of the GPU, or of the process)",
+        "seconds, memory": "wall time without evaluating and saving; peak so far in bytes (of the GPU, or of the process)",
+        "memory_now": "bytes in use after the step; 0 where it was not measured",
+        "one_label": "share of the most frequent id among the trained tokens where it is at least 0.9, else 0; null where it was not counted",
+        "skipped": "the fp16 loss scaler left the update out",
+        "rolled_back": "the step is passed over after a rollback: nothing was trained; `loss` and `grad_norm` are those that were undone",
     }),
     "eval": ("One line of `eval.jsonl`.", {
         "step, eval_loss, eval_tokens, seconds": "`eval_loss` is the mean over all trained tokens of the held-out examples",
@@ -151,6 +156,7 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "started, finished": "ISO 8601 with the zone; `finished` is null while it runs",
         "command, device, versions": "what was run, on what",
         "allowed, error": "codes that the recipe allows; the message that ended the run, or null",
+        "rollbacks": "each: code, step of the trouble, `back_to`, steps `passed_over`, message and fix in both languages, evidence, and what was `seen` of those steps",
         "stopped_early": "only of a finished run: early stopping ended it",
     }),
     "trained": ("`gogpt train RECIPE --format json`, when the run is finished.", {

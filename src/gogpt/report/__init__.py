@@ -72,7 +72,7 @@ def render_report(run: Path, lang: str = "en") -> str:
         {name.partition(".")[0]: document.data for name, document in folder.documents.items()},
         lang="zh" if lang == "zh" else "en", L=say.labels, say=say, documents=folder.documents, folder=folder,
         name=run.name or run.resolve().name, resume=f"gogpt train --resume {shlex.quote(str(run))}",
-        findings=folder.findings, state=_state(folder), key=_key_numbers(folder), charts=_charts(folder, say),
+        findings=folder.findings, state=_state(folder), key=_key_numbers(folder), charts=_charts(folder, say), rollbacks=_rollbacks(folder),
         proofs=_proofs(folder, say), table=_table(folder), balance=_balance(folder), samples=[_sample(s, say) for s in folder["samples.jsonl"].data],
     )
 
@@ -103,10 +103,11 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """The documents by name, and the steps of metrics.jsonl in order, each once."""
+    """The documents by name, and the steps of metrics.jsonl in order, each once. ``undone``: those that a rollback passed over."""
 
     documents: Mapping[str, Document]
     steps: Sequence[Mapping[str, Any]]
+    undone: Sequence[Mapping[str, Any]]
     repeated: int
     checkpoint: str | None
 
@@ -147,7 +148,9 @@ def read_folder(run: Path) -> Folder:
         documents["eval.jsonl"] = Document(name="eval.jsonl", state="unneeded", data=[])
     by_step = {row["step"]: row for row in documents["metrics.jsonl"].data}
     saved = [(int(m[1]), p.name) for p in run.glob("checkpoints/step-*") if (m := re.fullmatch(r"step-(\d+)", p.name))]
-    return Folder(documents=documents, steps=[by_step[s] for s in sorted(by_step)],
+    rows = [by_step[s] for s in sorted(by_step)]
+    return Folder(documents=documents, steps=[r for r in rows if r.get("rolled_back") is not True],
+                  undone=[r for r in rows if r.get("rolled_back") is True],
                   repeated=len(documents["metrics.jsonl"].data) - len(by_step),
                   checkpoint=max(saved)[1] if saved else None)
 
@@ -308,7 +311,7 @@ def _elapsed(start: Any, end: Any) -> float | None:
 
 
 def _charts(folder: Folder, say: Words) -> list[dict[str, Any]]:
-    """Loss, learning rate, gradient norm and update norm, each with its legend and a note."""
+    """Loss, learning rate, gradient norm, update norm and tokens per second, each with its legend and a note."""
     loss = folder.points("loss")
     span = max(3, len(loss) // 40)
     used, planned, off, note = _learning_rates(folder, say)
@@ -316,15 +319,37 @@ def _charts(folder: Folder, say: Words) -> list[dict[str, Any]]:
         ("loss", say("loss_unit"), False, "", [
             Series(label=say("raw"), points=loss, style="raw", shape="dot"),
             Series(label=say("smoothed", n=span), points=smooth(loss, span) if len(loss) >= 10 else [], style="smooth"),
-            Series(label=say("eval"), points=folder.points("eval_loss", "eval.jsonl"), style="eval", shape="diamond")]),
+            Series(label=say("eval"), points=folder.points("eval_loss", "eval.jsonl"), style="eval", shape="diamond"),
+            Series(label=say("told_at"), points=_told(folder, dict(loss)), style="off", shape="ring"),
+            Series(label=say("passed_over"), points=[(r["step"], y) for r in folder.undone if (y := to_float(r.get("loss"))) is not None],
+                   style="undone", shape="diamond")]),
         ("lr", say("no_unit"), True, note, [
             Series(label=say("lr_planned"), points=planned, style="plan"),
             Series(label=say("lr_used"), points=used, style="used", shape="dot"),
             Series(label=say("lr_off"), points=off, style="off", shape="ring")]),
         *((key, say("l2"), True, "", [Series(label=say("raw"), points=folder.points(key), style="used", shape="dot")])
           for key in ("grad_norm", "update_norm")),
+        ("tokens_per_second", say("rate_unit"), True, "", [Series(label=say("raw"), points=_rates(folder), style="used", shape="dot")]),
     ]
     return [figure(key, unit, zero, note, series, say) for key, unit, zero, note, series in charts]
+
+
+def _rates(folder: Folder) -> list[Point]:
+    pairs = [(r["step"], to_float(r.get("tokens")), to_float(r.get("seconds"))) for r in folder.steps]
+    return [(step, tokens / seconds) for step, tokens, seconds in pairs if tokens is not None and seconds is not None and seconds > 0]
+
+
+def _told(folder: Folder, loss: Mapping[float, float]) -> list[Point]:
+    """The steps at which the watch told or stopped, on the loss."""
+    evidence = [_dict(f.get("evidence")) for f in folder.findings if f["code"].startswith("RUN6")]
+    told = {e.get("first_step", e.get("step")) for e in evidence if _is_count(e.get("first_step", e.get("step")))}
+    return [(step, y) for step, y in loss.items() if step in told and math.isfinite(y)]
+
+
+def _rollbacks(folder: Folder) -> list[dict[str, Any]]:
+    """The rollbacks of run.json: where the trouble was, where the run went back to, what it passed over."""
+    return [{"code": str(r.get("code")), "step": r.get("step"), "back_to": r.get("back_to"), "steps": ", ".join(map(str, _list(r.get("passed_over"))))}
+            for r in _list(folder["run.json"].data.get("rollbacks")) if isinstance(r, dict)]
 
 
 def _learning_rates(folder: Folder, say: Words) -> tuple[list[Point], list[Point], list[Point], str]:

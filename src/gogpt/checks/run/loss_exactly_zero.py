@@ -28,6 +28,10 @@ GRADIENT = Text(
     "memorised, or leak into their prompts",
     zh="第 {step} 步的损失恰为 0，有 {trained_tokens} 个被训练的 token，梯度范数为 {grad_norm}：答案已被记住，或泄漏到提示中",
 )
+ONE_LABEL = Text(
+    en="the loss is exactly 0 at step {step}: {share:.0%} of its {trained_tokens} trained tokens are one and the same id (gradient norm {grad_norm})",
+    zh="第 {step} 步的损失恰为 0：其 {trained_tokens} 个被训练的 token 中有 {share:.0%} 是同一个 id（梯度范数 {grad_norm}）",
+)
 UNKNOWN = Text(
     en="the loss is exactly 0 at step {step} (gradient norm {grad_norm}): every label masked, or a NaN hidden by a logging filter",
     zh="第 {step} 步的损失恰为 0（梯度范数 {grad_norm}）：所有标签都被屏蔽，或是被日志过滤器掩盖的 NaN",
@@ -55,10 +59,10 @@ def run(facts: Facts) -> Iterator[Finding]:
         return
     evidence = to_json({
         "step": last.step, "loss": last.loss, "grad_norm": last.grad_norm, "trained_tokens": last.trained_tokens,
-        "tokens": last.tokens, "lr": last.lr, "update_norm": last.update_norm, "zero_losses": seen.zero_losses,
+        "tokens": last.tokens, "lr": last.lr, "update_norm": last.update_norm, "zero_losses": seen.zero_losses, "share": last.one_label,
     })
     message = _signature(last)
-    fix = {NO_TOKEN: FIX_LABELS, UNKNOWN: FIX_EITHER}.get(message, FIX_VALUES)
+    fix = {NO_TOKEN: FIX_LABELS, ONE_LABEL: FIX_LABELS, UNKNOWN: FIX_EITHER}.get(message, FIX_VALUES)
     yield Finding(code="RUN603", severity=Severity.ERROR, message=message, evidence=evidence, fix=fix)
 
 
@@ -68,6 +72,8 @@ def _signature(last: StepStats) -> Text:
         return HIDDEN_NAN
     if last.trained_tokens == 0:
         return NO_TOKEN if last.tokens else UNKNOWN
+    if last.one_label is not None and last.one_label >= 0.99:
+        return ONE_LABEL
     return GRADIENT if last.grad_norm else NO_GRADIENT
 
 
@@ -84,8 +90,8 @@ CHECK = Check(
         title=Text(en="the loss is exactly 0", zh="损失恰为 0"),
         what=Text(
             en="Whether the loss of the step is exactly 0.0, told apart by the other numbers: no trained token in the step; a "
-            "gradient norm that is not finite; trained tokens with or without a gradient.",
-            zh="检查该步损失是否恰为 0.0，并用其他数值区分：该步没有被训练的 token；梯度范数不是有限数；有被训练的 token，梯度有或没有。",
+            "gradient norm that is not finite; trained tokens that are all one and the same id; others, with or without a gradient.",
+            zh="检查该步损失是否恰为 0.0，并用其他数值区分：该步没有被训练的 token；梯度范数不是有限数；被训练的 token 全是同一个 id；其他情况，梯度有或没有。",
         ),
         why=Text(
             en="Cross-entropy over real text is never exactly 0. A 0.0 in the log is either a batch whose labels are all masked "
@@ -112,6 +118,7 @@ data:
         Facts(run=replace(RUN, zero_losses=3, last=replace(ZERO, grad_norm=float("nan")))),
         Facts(run=replace(RUN, zero_losses=1, last=replace(ZERO, grad_norm=0.0))),
         Facts(run=replace(RUN, zero_losses=1, last=replace(ZERO, grad_norm=3e-9))),
+        Facts(run=replace(RUN, zero_losses=1, last=replace(ZERO, one_label=1.0))),
         Facts(run=replace(RUN, zero_losses=1, last=replace(ZERO, trained_tokens=0, tokens=0, grad_norm=None))),
     ),
     silent=(Facts(run=RUN), Facts(run=replace(RUN, last=replace(STEP, loss=1e-12))), Facts(run=replace(RUN, last=None))),
