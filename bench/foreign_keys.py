@@ -55,7 +55,7 @@ def llamafactory_templates() -> dict[str, Any]:
     for name, template in TEMPLATES.items():
         slots = template.format_user.slots
         templates[name] = {"user": "".join(s for s in slots if isinstance(s, str)), "stop": list(template.stop_words),
-                           "answer": "".join(s if isinstance(s, str) else "{eos}" for s in template.format_assistant.slots)}
+                           "efficient_eos": template.efficient_eos, "answer": "".join(s if isinstance(s, str) else "{eos}" for s in template.format_assistant.slots)}
     models = {str(path).rpartition("/")[2].lower(): DEFAULT_TEMPLATE[name]
               for name, paths in SUPPORTED_MODELS.items() if name in DEFAULT_TEMPLATE for path in paths.values()}
     return {"templates": dict(sorted(templates.items())), "models": dict(sorted(models.items()))}

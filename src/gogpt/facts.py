@@ -439,8 +439,6 @@ class AdapterFacts:
     """what says that this is another base"""
     strangers: Tally = Tally()
     """modules that the base does not have, or that have another shape there"""
-    chat_template: bool | None = None
-    """None: no tokenizer is saved with the adapter"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
