@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from transformers import set_seed
 
-from gogpt.adapters import BASE_NOTE, add_method
+from gogpt.adapters import add_method
 from gogpt.config import RunConfig, parse_recipe
 from gogpt.data.ledger import Ledger
 from gogpt.data.stream import RowStream, read_mark
@@ -28,7 +28,7 @@ from gogpt.extension import read_extension, write_extension
 from gogpt.facts import StepStats, to_json
 from gogpt.findings import Finding, Verdict
 from gogpt.model import load_base, rehearse_saving, save_generation_config, save_tokenizer
-from gogpt.modelfiles import Checkpoint, find_model, trains_new, weights_fingerprint
+from gogpt.modelfiles import BASE_NOTE, Checkpoint, find_model, trains_new, weights_fingerprint
 from gogpt.preflight import Preflight, preflight
 from gogpt.report import write_report
 from gogpt.runfolder import (

@@ -68,7 +68,7 @@ def _bare(text: str) -> str:
 
 def _end(text: str) -> str:
     at = text.rfind(QUESTION)
-    return text[max(0, at - 24): at + 60].replace("\n", "\\n")
+    return text[max(0, at - 30): at + 60]
 
 
 def _own_text(folder: Path) -> str | None:

@@ -55,13 +55,13 @@ CHECK = Check(
             en="Name the template of the model. gogpt template verify MODEL tells which one its chat template is.",
             zh="写模型自己的模板名。gogpt template verify MODEL 会告诉该模型的聊天模板是哪一个。",
         ),
-        example="""error CFG222 lf.yaml:4: template llama3 writes a question as 'user<|end_header_id|>\\\\n\\\\nQUESTION<|eot_id|>', but models/base was trained on '<|im_start|>user\\\\nQUESTION<|im_end|>'
+        example="""error CFG222 lf.yaml:4: template llama3 writes a question as 'user<|end_header_id|>\\n\\nQUESTION<|eot_id|>', but models/base was trained on '<|im_start|>user\\nQUESTION<|im_end|>'
   fix: take the model's own template (qwen), or serve the tuned model with the template that it was tuned with
 
 template: qwen""",
     ),
     fires=(
-        Facts(foreign=replace(FOREIGN, template_fits=False, template_of_model="qwen", template_written="user<|end_header_id|>\\n\\nQUESTION<|eot_id|>", template_seen="<|im_start|>user\\nQUESTION<|im_end|>")),
+        Facts(foreign=replace(FOREIGN, template_fits=False, template_of_model="qwen", template_written="user<|end_header_id|>\n\nQUESTION<|eot_id|>", template_seen="<|im_start|>user\nQUESTION<|im_end|>")),
         Facts(foreign=replace(FOREIGN, template_fits=False, model_local=False, model="Qwen/Qwen2.5-7B-Instruct", template_written="a QUESTION", template_seen="b QUESTION")),
     ),
     silent=(
