@@ -32,24 +32,24 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
 def kinds() -> tuple[str, list[type]]:
     """The dataclasses that the tool's own parser is given."""
     try:
-        from llamafactory.hparams import parser  # noqa: PLC0415
+        from llamafactory.hparams import parser
 
         return "llamafactory", list(parser._TRAIN_ARGS)
     except ImportError:
-        from trl import ModelConfig, ScriptArguments, SFTConfig  # noqa: PLC0415
-        from trl.scripts.utils import DatasetMixtureConfig  # noqa: PLC0415
+        from trl import ModelConfig, ScriptArguments, SFTConfig
+        from trl.scripts.utils import DatasetMixtureConfig
 
         return "trl", [ScriptArguments, SFTConfig, ModelConfig, DatasetMixtureConfig]
 
 
 def llamafactory_templates() -> dict[str, Any]:
     """Of each template the text around a question, up to the answer, and its stop words; of each known model the template LLaMA-Factory names."""
-    import sys  # noqa: PLC0415
-    from unittest.mock import MagicMock  # noqa: PLC0415
+    import sys
+    from unittest.mock import MagicMock
 
     sys.modules.setdefault("torchaudio", MagicMock())  # imported for audio data alone, which no template text needs
-    from llamafactory.data.template import TEMPLATES  # noqa: PLC0415
-    from llamafactory.extras.constants import DEFAULT_TEMPLATE, SUPPORTED_MODELS  # noqa: PLC0415
+    from llamafactory.data.template import TEMPLATES
+    from llamafactory.extras.constants import DEFAULT_TEMPLATE, SUPPORTED_MODELS
 
     templates = {}
     for name, template in TEMPLATES.items():

@@ -69,7 +69,8 @@ def _count(path: str, template: str | None, progress: Callable[[int], None] | No
             try:
                 form.render(conversation)
             except RowError as problem:
-                ledger.lose(problem.reason, conversation.origin, problem.detail)
+                if conversation.origin is not None:
+                    ledger.lose(problem.reason, conversation.origin, problem.detail)
                 continue
         first = seen.setdefault(_key(conversation), str(conversation.origin))
         if first != str(conversation.origin):

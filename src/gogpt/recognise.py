@@ -218,7 +218,7 @@ def _guess(keys: set[str]) -> str:
     """The nearest kind, by its keys."""
     from gogpt.foreign.marks import MARKS
 
-    known = {key: kind for kind, marks in MARKS.items() for key in marks} | {k: "recipe" for k in RECIPE_KEYS} | {k: "accelerate" for k in ACCELERATE_KEYS}
+    known = {key: kind for kind, marks in MARKS.items() for key in marks} | dict.fromkeys(RECIPE_KEYS, "recipe") | dict.fromkeys(ACCELERATE_KEYS, "accelerate")
     for key in sorted(keys):
         if near := difflib.get_close_matches(key, known, n=1, cutoff=0.7):
             kind = known[near[0]]

@@ -199,11 +199,9 @@ def strangers(tensors: list[Stored], base: Checkpoint) -> list[str]:
     for tensor in tensors:
         module = module_of(tensor.name)
         shape = shapes.get(module)
-        if shape is None:
+        if shape is None or (kinds.get(module, "F32") in KINDS and len(shape) == 2 and len(tensor.shape) == 2 and (
+                (".lora_A" in tensor.name and tensor.shape[1] not in shape) or (".lora_B" in tensor.name and tensor.shape[0] not in shape))):
             out.append(module)
-        elif kinds.get(module, "F32") in KINDS and len(shape) == 2 and len(tensor.shape) == 2 and ".lora_embedding" not in tensor.name:
-            if (".lora_A" in tensor.name and tensor.shape[1] not in shape) or (".lora_B" in tensor.name and tensor.shape[0] not in shape):
-                out.append(module)
     return list(dict.fromkeys(out))
 
 

@@ -69,9 +69,9 @@ _SETTING = re.compile(r"^[A-Za-z_][\w.]*=")
 def split_words(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     """Objects and settings. The first word is an object; a later one with ``=`` is a setting, unless it is the name of a file that exists, and one that
     names nothing at all is a setting that cannot be read."""
-    objects, assignments = [words[0]], []
+    objects, assignments = [words[0]], list[str]()
     for word in words[1:]:
-        is_setting = bool(_SETTING.match(word)) or " " in word
+        is_setting = bool(_SETTING.match(word)) or not re.search(r"[./\\]", word) or " " in word
         (assignments if is_setting and not Path(word).exists() else objects).append(word)
     return objects, tuple(assignments)
 

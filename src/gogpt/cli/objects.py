@@ -274,14 +274,14 @@ def check_model(path: Path, name: str, asked: Asked) -> Checked:
 
     _no_settings(asked, name, "model")
     folder = path if (path / "config.json").is_file() else path / "final"
-    facts, why = Facts(weights=weights_facts(folder)), "the tokenizer has no chat template"
-    assert facts.weights is not None
-    if facts.weights.chat_template:
+    weights = weights_facts(folder)
+    facts, why = Facts(weights=weights), "the tokenizer has no chat template"
+    if weights.chat_template:
         try:
             facts = replace(facts, served=served_facts(folder))
         except GogptError as problem:
             why = f"{problem.code}: {problem.message}"
-    elif facts.weights.chat_template is None:
+    elif weights.chat_template is None:
         why = "no tokenizer is in the folder"
     verdict = judge(MODEL, facts, allow=asked.allow)
     if facts.served is None:

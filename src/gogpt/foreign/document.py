@@ -14,7 +14,6 @@ from gogpt.foreign.settings import collect
 from gogpt.yaml12 import parse_value, parse_yaml
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignFile:
     """A configuration as read. ``document``: key -> value, those of the command line over those of the file. ``not_read``: what could not

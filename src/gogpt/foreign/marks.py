@@ -16,15 +16,19 @@ from typing import Any
 
 TOOL_NAMES = {"llamafactory": "LLaMA-Factory", "axolotl": "Axolotl", "swift": "ms-swift", "trl": "TRL"}
 
+def _keys(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 MARKS: Mapping[str, frozenset[str]] = {
-    "llamafactory": frozenset("""finetuning_type cutoff_len lora_target lora_rank dataset_dir neat_packing template stage adapter_name_or_path export_dir
-        additional_target quantization_bit mask_history train_on_prompt val_size max_samples preprocessing_num_workers model_name_or_path dataset""".split()),
-    "axolotl": frozenset("""base_model sequence_len micro_batch_size sample_packing pad_to_sequence_len val_set_size num_epochs adapter lora_target_linear
-        dataset_prepared_path train_on_inputs lora_r lora_target_modules flash_attention special_tokens lr_scheduler datasets chat_template""".split()),
-    "swift": frozenset("""train_type tuner_type sft_type split_dataset_ratio quant_bits quant_method model_author model_name attn_impl loss_scale target_modules
-        torch_dtype model dataset val_dataset max_length lora_rank truncation_strategy""".split()),
-    "trl": frozenset("""model_name_or_path dataset_name dataset_config dataset_train_split dataset_test_split use_peft lora_r lora_target_modules packing_strategy
-        assistant_only_loss completion_only_loss attn_implementation load_in_4bit max_length dataset_text_field eos_token padding_free""".split()),
+    "llamafactory": _keys("""finetuning_type cutoff_len lora_target lora_rank dataset_dir neat_packing template stage adapter_name_or_path export_dir
+        additional_target quantization_bit mask_history train_on_prompt val_size max_samples preprocessing_num_workers model_name_or_path dataset"""),
+    "axolotl": _keys("""base_model sequence_len micro_batch_size sample_packing pad_to_sequence_len val_set_size num_epochs adapter lora_target_linear
+        dataset_prepared_path train_on_inputs lora_r lora_target_modules flash_attention special_tokens lr_scheduler datasets chat_template"""),
+    "swift": _keys("""train_type tuner_type sft_type split_dataset_ratio quant_bits quant_method model_author model_name attn_impl loss_scale target_modules
+        torch_dtype model dataset val_dataset max_length lora_rank truncation_strategy"""),
+    "trl": _keys("""model_name_or_path dataset_name dataset_config dataset_train_split dataset_test_split use_peft lora_r lora_target_modules packing_strategy
+        assistant_only_loss completion_only_loss attn_implementation load_in_4bit max_length dataset_text_field eos_token padding_free"""),
 }
 """Keys that a tool has, and that not all of the others have."""
 
@@ -77,7 +81,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 """Where ``keys.json`` has none: the documented ones that are needed."""
 
-AXOLOTL_KEYS = frozenset("""
+AXOLOTL_KEYS = _keys("""
     base_model base_model_config tokenizer_config model_type tokenizer_type trust_remote_code revision_of_model tokenizer_use_fast tokenizer_legacy strict
     resume_from_checkpoint auto_resume_from_checkpoints resize_token_embeddings_to_32x rl trl datasets test_datasets dataset_prepared_path pretraining_dataset
     dataset_processes shuffle_merged_datasets dataset_exact_deduplication dataloader_num_workers remove_unused_columns seed ddp_timeout bf16 fp16 bfloat16 float16 tf32
@@ -93,8 +97,8 @@ AXOLOTL_KEYS = frozenset("""
     wandb_run_id wandb_mode use_wandb mlflow_tracking_uri save_safetensors streaming use_tensorboard loss_watchdog_threshold loss_watchdog_patience device_map
     roles_to_train train_on_eos liger_rope liger_rms_norm liger_glu_activation liger_fused_linear_cross_entropy context_parallel_size
     tensor_parallel_size sequence_parallel_degree dp_shard_size hub_revision tokenizer_save_jinja_files embedding_lr embedding_lr_scale quantization qat
-    """.split())
-SWIFT_KEYS = frozenset("""
+    """)
+SWIFT_KEYS = _keys("""
     config model model_type model_revision task_type torch_dtype attn_impl new_special_tokens rope_scaling max_model_len device_map dataset val_dataset cached_dataset
     split_dataset_ratio data_seed dataset_num_proc load_from_cache_file dataset_shuffle streaming strict model_name model_author custom_dataset_info template system
     max_length truncation_strategy max_pixels agent_template use_chat_template padding_free padding_side loss_scale sequence_parallel_size response_prefix
@@ -106,7 +110,7 @@ SWIFT_KEYS = frozenset("""
     lora_rank lora_alpha lora_dropout lora_bias lora_dtype use_dora use_rslora target_modules target_regex modules_to_save init_weights freeze_parameters
     trainable_parameters add_version create_checkpoint_symlink merge_lora lazy_tokenize external_plugins loss_type metric optimizer neftune_noise_alpha
     acc_strategy logging_dir predict_with_generate metric_for_best_model greater_is_better max_epochs overwrite_output_dir push_to_hub freeze_vit freeze_aligner freeze_llm
-    """.split())
+    """)
 
 SINGULAR = {"llamafactory": frozenset({"do_eval", "plot_loss", "overwrite_output_dir", "overwrite_cache", "use_v1", "include_tokens_per_second"}),
             "trl": frozenset({"config", "env"}), "axolotl": frozenset(), "swift": frozenset()}

@@ -115,7 +115,7 @@ def _llamafactory(document: Mapping[str, Any], folder: Path) -> Found:
             elif entry.get("file_name"):
                 path = file.parent / str(entry["file_name"])
                 sources[key].append(str(path))
-                undefined.update({said: key for said in _columns(path, entry, name)})
+                undefined.update(dict.fromkeys(_columns(path, entry, name), key))
             else:
                 hub = str(entry.get("hf_hub_url") or entry.get("ms_hub_url") or entry.get("script_url") or name)
                 sources[key].append(hub)

@@ -14,10 +14,10 @@ from gogpt.templates import declared
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant", "constant_with_warmup": "constant", "cosine_with_min_lr": "cosine"}
 
 TAKEN: Mapping[str, frozenset[str]] = {
-    "llamafactory": frozenset("stage do_train mask_history train_on_prompt bf16 fp16 pure_bf16 dataset_dir max_samples optim plot_loss overwrite_output_dir overwrite_cache val_size".split()),
-    "axolotl": frozenset("train_on_inputs bf16 fp16 tf32 batch_size optimizer dataset_prepared_path pad_to_sequence_len".split()),
-    "swift": frozenset("loss_scale bf16 fp16 torch_dtype".split()),
-    "trl": frozenset("assistant_only_loss completion_only_loss bf16 fp16 packing_strategy dataset_train_split dtype env".split()),
+    "llamafactory": frozenset({"stage", "do_train", "mask_history", "train_on_prompt", "bf16", "fp16", "pure_bf16", "dataset_dir", "max_samples", "optim", "plot_loss", "overwrite_output_dir", "overwrite_cache", "val_size"}),
+    "axolotl": frozenset({"train_on_inputs", "bf16", "fp16", "tf32", "batch_size", "optimizer", "dataset_prepared_path", "pad_to_sequence_len"}),
+    "swift": frozenset({"loss_scale", "bf16", "fp16", "torch_dtype"}),
+    "trl": frozenset({"assistant_only_loss", "completion_only_loss", "bf16", "fp16", "packing_strategy", "dataset_train_split", "dtype", "env"}),
 }
 """Keys beside those of NAMES and COMMON that are taken into account, or of which a recipe has no need."""
 

@@ -54,7 +54,7 @@ CHECK = Check(
         example="""error EXP732 models/mine: the tokenizer has ids up to 49199, and the embedding 49152 rows
   fix: save the tokenizer that belongs to these weights, or extend the model: gogpt tokenizer extend
 
-gogpt tokenizer extend models/base more.json -o models/extended""",
+gogpt check models/mine""",
     ),
     fires=(
         Facts(weights=replace(WEIGHTS, tokenizer_size=49200)),
