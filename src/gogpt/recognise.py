@@ -38,15 +38,19 @@ STATE_KEYS = frozenset({"log_history", "global_step", "max_steps", "num_train_ep
 STEP_KEYS = frozenset({"loss", "lr", "learning_rate", "grad_norm", "step", "global_step", "current_steps", "total_steps", "percentage"})
 LEAST = 2
 """Points below which a mapping is no configuration of another tool."""
+SURE = 4
+"""Points from which there is no doubt: the part of a recipe and another key, or a key that only one tool has."""
 _LOGGED = re.compile(r"\{'(?:loss|train_loss|eval_loss|train_runtime)':|\bit/s\]|\bs/it\]|Traceback \(most recent|^\[?\d{4}-\d\d-\d\d[ T]\d\d:\d\d", re.M)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recognised:
-    """``kinds``: of KINDS, the likeliest first; a folder can be several (a run that holds an adapter). ``why``: what says so."""
+    """``kinds``: of KINDS, the likeliest first; a folder can be several (a run that holds an adapter). ``why``: what says so. ``sure``: False for
+    what is taken as that because it can be nothing else that is known here: a JSON document as data, a mapping with one key of a recipe."""
 
     kinds: tuple[str, ...]
     why: str = ""
+    sure: bool = True
 
 
 def recognise(path: Path, name: str) -> Recognised:
@@ -125,7 +129,7 @@ def _file(path: Path, name: str) -> Recognised | None:
         elif _suffix(path) in (*ROW_FILES, *TEXT_FILES):
             return Recognised(kinds=("data",))  # in another encoding, which the reader of data knows
         elif path.suffix in (".yaml", ".yml", ""):
-            return Recognised(kinds=("recipe",))  # and is refused there, with the byte
+            return Recognised(kinds=("recipe",), sure=False)  # and is refused there, with the byte
         else:
             return None
     return _text(path, name, text, whole)
@@ -139,7 +143,7 @@ def _text(path: Path, name: str, text: str, whole: bool) -> Recognised | None:
     start = text.lstrip()
     if whole and start.startswith("{"):
         with contextlib.suppress(ValueError, RecursionError):
-            return _mapping(path, name, json.loads(text)) or Recognised(kinds=("data",))
+            return _json_document(path, name, json.loads(text))
     if start.startswith(("{", "[")) and _suffix(path) not in (".yaml", ".yml"):
         return _rows(text)
     if whole and find_launch(text) is not None:
@@ -153,6 +157,20 @@ def _text(path: Path, name: str, text: str, whole: bool) -> Recognised | None:
     return None
 
 
+def _json_document(path: Path, name: str, data: Any) -> Recognised:
+    """One JSON object: a configuration, or else one row."""
+    try:
+        found = _mapping(path, name, data)
+    except GogptError:
+        if isinstance(data, dict) and tools_of(data) and tools_of(data)[0][1] >= LEAST:
+            raise
+        found = None
+    if found is not None and (found.sure or found.kinds != ("recipe",)):
+        return found
+    is_step = isinstance(data, dict) and len(STEP_KEYS & set(data)) >= 2
+    return Recognised(kinds=("log",)) if is_step else Recognised(kinds=("data",), sure=False)
+
+
 def _rows(text: str) -> Recognised:
     """JSON lines or an array: rows of data, or the steps of a log."""
     first = text.lstrip().partition("\n")[0]
@@ -160,17 +178,18 @@ def _rows(text: str) -> Recognised:
         row = json.loads(first)
         if isinstance(row, dict) and len(STEP_KEYS & set(row)) >= 2:
             return Recognised(kinds=("log",))
-    return Recognised(kinds=("data",))
+    return Recognised(kinds=("data",), sure=not text.lstrip().startswith("["))
 
 
 def _yaml(path: Path, name: str, text: str) -> Recognised | None:
     try:
         data = parse_yaml(text, name)[0]
     except GogptError:
-        return Recognised(kinds=("log",)) if _LOGGED.search(text) else Recognised(kinds=("recipe",))  # the recipe's reader tells the line
-    if data is None or path.suffix in (".yaml", ".yml"):
-        return _mapping(path, name, data) if isinstance(data, dict) else Recognised(kinds=("recipe",))
-    return _mapping(path, name, data) if isinstance(data, dict) else Recognised(kinds=("log",)) if _LOGGED.search(text) else Recognised(kinds=("recipe",))
+        return Recognised(kinds=("log",)) if _LOGGED.search(text) else Recognised(kinds=("recipe",), sure=False)  # the recipe's reader tells the line
+    if isinstance(data, dict):
+        return _mapping(path, name, data)
+    is_log = data is not None and path.suffix not in (".yaml", ".yml") and bool(_LOGGED.search(text))
+    return Recognised(kinds=("log",)) if is_log else Recognised(kinds=("recipe",), sure=False)
 
 
 def _mapping(path: Path, name: str, data: Any) -> Recognised | None:
@@ -188,14 +207,12 @@ def _mapping(path: Path, name: str, data: Any) -> Recognised | None:
     others = tools_of(data)
     best = others[0] if others else ("", 0)
     if own and own >= best[1]:
-        return Recognised(kinds=("recipe",))
+        return Recognised(kinds=("recipe",), sure=own >= SURE)
     if best[1] >= LEAST:
         return _tool(path, name, keys, others)
-    if path.suffix == ".json":
-        return None  # one row of data is an object, too
     near = [k for k in keys if difflib.get_close_matches(k, RECIPE_KEYS, n=1, cutoff=0.75)]
     if own or near or not keys:
-        return Recognised(kinds=("recipe",))
+        return Recognised(kinds=("recipe",), sure=False)
     raise unknown(path, name, got=f"a mapping with the keys {', '.join(sorted(keys)[:8])}", fix=_guess(keys))
 
 
@@ -211,7 +228,7 @@ def _tool(path: Path, name: str, keys: set[str], others: Sequence[tuple[str, int
         both = [TOOL_NAMES[t] for t, points in others if points == first[1]]
         raise GogptError("CFG206", f"this can be a configuration of {' or of '.join(both)}", where=name, got=f"the keys {', '.join(sorted(keys)[:8])}",
                          expected="a key that only one of them has", fix="add one (LLaMA-Factory: stage; Axolotl: base_model; ms-swift: train_type; TRL: dataset_name)")
-    return Recognised(kinds=(first[0],), why=f"its keys are those of {TOOL_NAMES[first[0]]}")
+    return Recognised(kinds=(first[0],), sure=first[1] >= SURE, why=f"its keys are those of {TOOL_NAMES[first[0]]}")
 
 
 def _guess(keys: set[str]) -> str:

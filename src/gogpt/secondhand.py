@@ -94,7 +94,7 @@ def _answerable(check: Check, facts: Facts) -> bool:
 
 
 def _reasons(file: ForeignFile) -> str:
-    return "; ".join(f"{what}: {why}" for what, why in file.not_read) or "the model and the data are needed"
+    return "; ".join(f"{what}: {why}" for what, why in file.not_read) or "how many steps there are is not known"
 
 
 def _gather(file: ForeignFile, progress: Callable[[int], None] | None) -> tuple[Facts, str]:
@@ -112,8 +112,8 @@ def _gather(file: ForeignFile, progress: Callable[[int], None] | None) -> tuple[
     try:
         config = RunConfig.model_validate({**recipe, "model": str(model), "data": {**recipe["data"], "train": recipe["data"]["train"] or ["none"]}, "output": str(file.folder / "gogpt-check")})
         if here and template is not None:
-            before = preflight(config, progress=progress)
-            return replace(facts, plan=before.facts.plan, data=before.facts.data, tokenizer=before.facts.tokenizer, model=before.facts.model), ""
+            seen = _preflight(config, progress)
+            return replace(facts, plan=seen.plan, data=seen.data, tokenizer=seen.tokenizer, model=seen.model), ""
         if here:
             problem = f"no declared template is named {file.facts.template!r}, and it is not the tokenizer's own"
     except GogptError as found:
@@ -125,6 +125,28 @@ def _gather(file: ForeignFile, progress: Callable[[int], None] | None) -> tuple[
         return replace(facts, model=model_facts(config, model, tokenizer), tokenizer=tokenizer_facts(tokenizer, [])), problem
     except (GogptError, UnboundLocalError) as found:
         return facts, problem or str(found)
+
+
+LONGEST = 1 << 20
+"""A max_length that no conversation of the field reaches."""
+
+
+def _preflight(config: RunConfig, progress: Callable[[int], None] | None) -> Facts:
+    """Facts of the preflight. Where nothing fits max_length at all, those of the whole conversations, with the longer ones counted as dropped."""
+    try:
+        return preflight(config, progress=progress).facts
+    except GogptError as problem:
+        if problem.code != "DAT308":
+            raise
+        limit = config.data.max_length
+        wide = config.model_copy(update={"data": config.data.model_copy(update={"max_length": LONGEST, "packing": False, "eval": 0.0})})
+        before = preflight(wide, progress=progress)
+        train = before.prepared.train
+        count = len({train[i].origin for i in (train.lengths > limit).nonzero()[0].tolist()})
+        data, plan = before.facts.data, before.facts.plan
+        if data is None or plan is None or not count:
+            raise
+        return replace(before.facts, data=replace(data, drops={**data.drops, "overlong": count}), plan=replace(plan, max_length=limit, steps=0))
 
 
 def _plan(file: ForeignFile) -> PlanFacts | None:

@@ -267,3 +267,9 @@ def test_empty_answers_are_told(gogpt: Any, place: Path) -> None:
         item["messages"][-1]["content"] = ""
     write_jsonl(place / "data" / "messages.jsonl", items)
     assert told(gogpt, write(place / "ax.yaml", AXOLOTL))[1] == {"DAT311": "warning"}
+
+
+def test_nothing_fits_at_all(gogpt: Any, place: Path) -> None:
+    for file in (write(place / "lf.yaml", LLAMAFACTORY, cutoff_len=16), write(place / "trl.yaml", TRL, max_length=16)):
+        finding = caught(gogpt, file, {"CFG225": "error"})["CFG225"]
+        assert finding["evidence"]["count"] == finding["evidence"]["rows"] == 40

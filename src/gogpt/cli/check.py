@@ -34,6 +34,7 @@ def command(
     allow: Annotated[list[str] | None, typer.Option("--allow", metavar="CODE", help="A code that does not count; as often as needed.",
                                                     show_default=False)] = None,
     fail_on: Annotated[Literal["error", "warning"], typer.Option("--fail-on", help="The severity from which the exit code is 1.")] = "error",
+    skip_unknown: Annotated[bool, typer.Option("--skip-unknown", help="Pass over objects that are not recognised for sure (for hooks).")] = False,
     output_format: Formats = "text",
     lang: Lang = "auto",
     quiet: Quiet = False,
@@ -54,13 +55,14 @@ def command(
         page_of(code)  # a misspelt code would allow nothing
     if fix is not None and len(objects) > 1:
         raise GogptError("CFG204", "--fix writes one copy", where="command line", got=f"{len(objects)} objects", expected="one DeepSpeed file", fix="name one object")
-    asked = Asked(assignments=assignments, fix=fix, template=template, model=model, base=base, allow=tuple(allow or ()), lang=spoken, quiet=quiet)
+    asked = Asked(assignments=assignments, fix=fix, template=template, model=model, base=base, allow=tuple(allow or ()), skip_unknown=skip_unknown, lang=spoken, quiet=quiet)
     if len(objects) == 1:
-        done: list[Checked | GogptError] = [_check(objects[0], asked)]
+        tried = [(objects[0], _check(objects[0], asked))]
     else:
-        done = [_check_or_tell(name, asked) for name in objects]
-    _put(objects, done, output_format, spoken)
-    return max(_exit_code(found, fail_on) for found in done)
+        tried = [(name, _check_or_tell(name, asked)) for name in objects]
+    done = [(name, found) for name, found in tried if found is not None]
+    _put(done, output_format, spoken, several=len(objects) > 1)
+    return max((_exit_code(found, fail_on) for _, found in done), default=0)
 
 
 _SETTING = re.compile(r"^[A-Za-z_][\w.]*=")
@@ -76,15 +78,16 @@ def split_words(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     return objects, tuple(assignments)
 
 
-def _check(name: str, asked: Any) -> Checked:
+def _check(name: str, asked: Any) -> Checked | GogptError | None:
+    """None: it is skipped."""
     from gogpt.cli.objects import handler_of
 
     path = Path(name)
-    _, handler = handler_of(path, name, asked)
-    return handler(path, name, asked)
+    handler = handler_of(path, name, asked)
+    return None if handler is None else handler(path, name, asked)
 
 
-def _check_or_tell(name: str, asked: Any) -> Checked | GogptError:
+def _check_or_tell(name: str, asked: Any) -> Checked | GogptError | None:
     """One of several objects: what cannot be judged is told, and the others go on."""
     from gogpt.errors import GogptError
 
@@ -106,14 +109,14 @@ def _exit_code(found: Any, fail_on: str) -> int:
     return 1 if verdict.refusals or warned else 0
 
 
-def _put(objects: Sequence[str], done: Sequence[Any], output_format: str, lang: str) -> None:
+def _put(done: Sequence[tuple[str, Any]], output_format: str, lang: str, *, several: bool) -> None:
     from gogpt.cli.objects import Checked
     from gogpt.report.formats import github, sarif
 
-    judged = [d for d in done if isinstance(d, Checked)]
+    judged = [d for _, d in done if isinstance(d, Checked)]
     if output_format == "json":
-        documents = [{**document(d.path, d.kind, d.verdict, lang), **d.extra} if isinstance(d, Checked) else _told(name, d) for name, d in zip(objects, done, strict=True)]
-        put_json(documents[0] if len(documents) == 1 else documents)
+        documents = [{**document(d.path, d.kind, d.verdict, lang), **d.extra} if isinstance(d, Checked) else _told(name, d) for name, d in done]
+        put_json(documents if several or not documents else documents[0])
     elif output_format == "sarif":
         put_json(sarif([(d.path, d.verdict.findings, d.verdict.allowed) for d in judged], lang))
     elif output_format == "github":
@@ -122,7 +125,7 @@ def _put(objects: Sequence[str], done: Sequence[Any], output_format: str, lang: 
                 typer.echo(line)
     else:
         for d in judged:
-            _print(d, out(), lang, heading=len(objects) > 1)
+            _print(d, out(), lang, heading=several)
 
 
 def _print(found: Checked, console: Console, lang: str, *, heading: bool) -> None:

@@ -29,6 +29,7 @@ class Asked:
     model: str | None = None
     base: str | None = None
     allow: tuple[str, ...] = ()
+    skip_unknown: bool = False
     lang: str = "en"
     quiet: bool = False
 
@@ -54,15 +55,23 @@ class Checked:
 Handler = Callable[[Path, str, Asked], Checked]
 
 
-def handler_of(path: Path, name: str, asked: Asked) -> tuple[str, Handler]:
-    """The kind of an object, and what checks it. Raises GogptError CFG206."""
+def handler_of(path: Path, name: str, asked: Asked) -> Handler | None:
+    """What checks an object; None for one that is to be skipped. Raises GogptError CFG206."""
     from gogpt.errors import GogptError
     from gogpt.recognise import recognise
 
     if not path.exists():
-        return "recipe", HANDLERS["recipe"]  # which says so, with the near names
-    kinds = recognise(path, name).kinds
+        return HANDLERS["recipe"]  # which says so, with the near names
+    try:
+        found = recognise(path, name)
+    except GogptError:
+        if asked.skip_unknown:
+            return None
+        raise
+    kinds = found.kinds
     kind = next((k for k in kinds if k in HANDLERS), None)
+    if asked.skip_unknown and (kind is None or not found.sure):
+        return None
     if kind is None:
         raise GogptError("CFG206", f"recognised as {kinds[0]}, which this version does not check", where=name, expected=", ".join(HANDLERS),
                          fix="gogpt doctor --log FILE explains a log" if kinds[0] == "log" else "check the adapter or model in it")
@@ -71,7 +80,7 @@ def handler_of(path: Path, name: str, asked: Asked) -> tuple[str, Handler]:
             raise GogptError("CFG206", "only a DeepSpeed file can be corrected" if option == "fix" else f"--{option} says nothing of this object", where=name,
                              got=f"recognised as {kind}", expected={"deepspeed": "a DeepSpeed file (JSON)", "data": "data", "adapter": "an adapter folder"}[needs[0]],
                              fix=f"leave --{option} out" + ("; each finding says what to write" if option == "fix" else ""))
-    return kind, HANDLERS[kind]
+    return HANDLERS[kind]
 
 
 def _no_settings(asked: Asked, name: str, kind: str) -> None:

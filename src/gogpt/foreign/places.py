@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gogpt.data.sources import find_files, is_hub_id, read_rows
+from gogpt.data.sources import display_path, find_files, is_hub_id, read_rows
 from gogpt.errors import GogptError, RowError
 from gogpt.yaml12 import parse_yaml
 
@@ -78,7 +78,10 @@ def _gather(train: list[str], evaluation: list[str], folder: Path, undefined: di
             places[name] = found.resolve()
         else:
             missing.append((f"data {name}", ON_HUB if is_hub_id(name) and not name.startswith((".", "/")) else "it is not here"))
-    return Found(train=tuple(str(places.get(n, n)) for n in train), eval=tuple(str(places.get(n, n)) for n in evaluation),
+    def shown(name: str) -> str:
+        return display_path(places[name]) if name in places else name
+
+    return Found(train=tuple(map(shown, train)), eval=tuple(map(shown, evaluation)),
                  local=tuple(places[n] for n in train if n in places), local_eval=tuple(places[n] for n in evaluation if n in places),
                  undefined=undefined or {}, not_read=tuple(missing))
 

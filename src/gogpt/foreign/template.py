@@ -15,6 +15,8 @@ from gogpt.templates import pick_template
 from gogpt.tokenize import Tokenizer
 
 QUESTION = "QUESTION"
+BEFORE, AFTER = 40, 64
+"""Characters around it that are shown."""
 
 SAME: Mapping[str, Mapping[str, str]] = {
     "axolotl": {"chatml": "chatml", "llama3": "llama3", "qwen_25": "qwen", "qwen3": "qwen3", "gemma": "gemma", "gemma3": "gemma3", "phi_3": "phi", "alpaca": "alpaca",
@@ -67,8 +69,10 @@ def _bare(text: str) -> str:
 
 
 def _end(text: str) -> str:
+    """What stands around the question; dots where it goes on."""
     at = text.rfind(QUESTION)
-    return text[max(0, at - 30): at + 60]
+    start, end = max(0, at - BEFORE), at + len(QUESTION) + AFTER
+    return ("..." if start else "") + text[start:end] + ("..." if end < len(text) else "")
 
 
 def _own_text(folder: Path) -> str | None:
