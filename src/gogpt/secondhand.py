@@ -29,8 +29,12 @@ makes itself, or of a budget that only a recipe has."""
 _SHARED: tuple[Check, ...] = tuple(c for c in CHECKS if c.code in TOLD_OF_OTHERS)
 
 _RECIPE_KEYS = {"train.learning_rate": "learning_rate", "train.warmup": "warmup_steps", "method.targets": "targets", "method.modules_to_save": "saved",
-                "method.kind": "method", "data.max_length": "max_length", "data.template": "template", "train.max_steps": "max_steps", "train.epochs": "epochs"}
+                "method.kind": "method", "train.schedule": "schedule", "train.max_grad_norm": "clipping", "data.max_length": "max_length", "data.template": "template", "train.max_steps": "max_steps", "train.epochs": "epochs"}
 """Keys of a recipe that findings name -> what is asked for."""
+
+_VALUES = {"llamafactory": (("lora_target: all-linear", "lora_target: all"),),
+           "axolotl": (("lora_target_modules: all-linear", "lora_target_linear: true"), ("chat_template: auto", "chat_template: tokenizer_default"))}
+"""Values of a recipe that findings suggest, as the tool writes them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +53,15 @@ def reword(finding: Finding, facts: ForeignFacts) -> Finding:
     def own(text: str) -> str:
         for key, what in _RECIPE_KEYS.items():
             text = text.replace(key, facts.key(what))
+        for value, theirs in _VALUES.get(facts.tool, ()):
+            text = text.replace(value, theirs)
         return text
 
     said = finding.message.en + finding.fix.en
     what = next((w for key, w in sorted(_RECIPE_KEYS.items(), key=lambda item: said.find(item[0]) % (len(said) + 1)) if key in said), None)
     where = finding.where or (facts.at(facts.key(what)) if what else facts.path)
-    return replace(finding, message=Text(en=own(finding.message.en), zh=own(finding.message.zh)), fix=Text(en=own(finding.fix.en), zh=own(finding.fix.zh)), where=where)
+    return replace(finding, message=Text(en=own(finding.message.en), zh=own(finding.message.zh)), fix=Text(en=own(finding.fix.en), zh=own(finding.fix.zh)), where=where,
+                   evidence={k: own(v) if isinstance(v, str) else v for k, v in finding.evidence.items()})
 
 
 def check_foreign(file: ForeignFile, *, allow: Iterable[str] = (), progress: Callable[[int], None] | None = None) -> Secondhand:
@@ -72,7 +79,7 @@ def check_foreign(file: ForeignFile, *, allow: Iterable[str] = (), progress: Cal
         ran = dict.fromkeys(shared.checked)
     verdict = judge(FOREIGN, facts)
     engine = _engine(file)
-    findings = [*verdict.findings, *own, *(engine.findings if engine else ())]
+    findings = [*verdict.findings, *own, *(reword(f, file.facts) for f in engine.findings)] if engine else [*verdict.findings, *own]
     order = list(Severity)
     findings.sort(key=lambda f: (order.index(f.severity), f.code[3:]))
     checked = [*verdict.checked, *ran, *(engine.checked if engine else ())]

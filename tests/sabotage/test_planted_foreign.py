@@ -239,7 +239,7 @@ def test_a_scheduler_in_the_deepspeed_file(gogpt: Any, place: Path) -> None:
     scheduler = {"type": "WarmupLR", "params": {"warmup_max_lr": 1e-3, "warmup_num_steps": 10, "warmup_type": "linear"}}
     (place / "ds.json").write_text(json.dumps({**engine, "scheduler": scheduler}), encoding="utf-8")
     finding = caught(gogpt, write(place / "lf.yaml", LLAMAFACTORY, deepspeed="ds.json"), {"CFG260": "error"})["CFG260"]
-    assert "train.schedule (cosine)" in finding["message"]
+    assert "replaces the run's lr_scheduler_type (cosine)" in finding["message"]
 
 
 def test_rows_that_spell_special_tokens(gogpt: Any, place: Path) -> None:
