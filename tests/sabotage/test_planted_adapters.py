@@ -195,7 +195,7 @@ def test_weights_that_are_not_there(gogpt: Any, model: Path, fault: str) -> None
     elif fault == "empty":
         change(model, lambda t: {**t, "lm_head.weight": np.zeros((0,), np.float32)}, file.name)
     else:
-        index = {"weight_map": {n: "model.safetensors" for n in names}}
+        index = {"weight_map": dict.fromkeys(names, "model.safetensors")}
         if fault == "shard":
             index["weight_map"]["lm_head.weight"] = "model-00002.safetensors"
         else:
