@@ -171,7 +171,8 @@ def _swift(document: Mapping[str, Any], folder: Path) -> Found:
 
 def _trl(document: Mapping[str, Any], folder: Path) -> Found:
     train = [str(document["dataset_name"])] if document.get("dataset_name") else []
-    for entry in document.get("datasets") or []:
+    listed = document.get("datasets")
+    for entry in listed if isinstance(listed, list) else []:
         if isinstance(entry, dict) and entry.get("path"):
             files = _list(entry.get("data_files"))
             train += files or [str(entry["path"])]

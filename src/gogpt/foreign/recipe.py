@@ -8,7 +8,7 @@ from typing import Any
 from gogpt.errors import GogptError
 from gogpt.foreign.document import ForeignFile
 from gogpt.foreign.marks import COMMON, NAMES
-from gogpt.foreign.settings import Reader, flag, number, whole, words
+from gogpt.foreign.settings import Reader, finite, flag, sources, whole, words
 from gogpt.templates import declared
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant", "constant_with_warmup": "constant", "cosine_with_min_lr": "cosine"}
@@ -32,7 +32,7 @@ def template_of(file: ForeignFile) -> str | None:
         return str(path) if isinstance(path, str) and path.endswith((".jinja", ".jinja2")) else "auto"
     name = facts.template
     if facts.template_fits or name is None or str(name).startswith("tokenizer_default"):
-        kinds = {str(s.get("type")) for s in document.get("datasets") or [] if isinstance(s, dict)} if file.tool == "axolotl" else set()
+        kinds = {str(s.get("type")) for s in sources(document)} if file.tool == "axolotl" else set()
         return "alpaca" if kinds and all(k.startswith("alpaca") for k in kinds) else "auto"
     try:
         return declared(name).name
@@ -80,7 +80,7 @@ def to_recipe(file: ForeignFile) -> tuple[dict[str, Any], list[tuple[str, str]]]
     method: dict[str, Any] = {"kind": facts.method if facts.method in ("lora", "qlora", "full", "freeze") else "lora"}
     if method["kind"] in ("lora", "qlora"):
         rank = whole(read.get("rank")) or 8
-        method |= {"rank": rank, "alpha": number(read.get("alpha")) or 2.0 * rank, "dropout": number(read.get("dropout")) or 0.0, "targets": targets_of(file)}
+        method |= {"rank": rank, "alpha": finite(read.get("alpha")) or 2.0 * rank, "dropout": finite(read.get("dropout")) or 0.0, "targets": targets_of(file)}
         if saved := words(read.get("saved")):
             method["modules_to_save"] = list(saved)
     if method["kind"] == "freeze":
@@ -91,7 +91,7 @@ def to_recipe(file: ForeignFile) -> tuple[dict[str, Any], list[tuple[str, str]]]
     train: dict[str, Any] = {
         "learning_rate": facts.learning_rate, "schedule": SCHEDULES.get(facts.schedule or "linear", "cosine"), "warmup": warmup_of(file),
         "batch_size": batch, "micro_batch_size": micro, "seed": whole(read.get("seed")) or 0, "precision": facts.precision,
-        "weight_decay": number(read.get("weight_decay")) or 0.0, "max_grad_norm": 1.0 if facts.clipping is None else facts.clipping,
+        "weight_decay": finite(read.get("weight_decay")) or 0.0, "max_grad_norm": 1.0 if facts.clipping is None else facts.clipping,
         "gradient_checkpointing": bool(flag(read.get("checkpointing"))),
     }
     train |= {"max_steps": facts.max_steps} if facts.max_steps else {"epochs": facts.epochs or 3.0}

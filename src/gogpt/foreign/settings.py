@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +46,13 @@ def number(value: Any) -> float | None:
         return None
 
 
-def whole(value: Any) -> int | None:
+def finite(value: Any) -> float | None:
     found = number(value)
+    return found if found is not None and math.isfinite(found) else None
+
+
+def whole(value: Any) -> int | None:
+    found = finite(value)
     return int(found) if found is not None and found == int(found) else None
 
 
@@ -80,6 +86,12 @@ class Reader:
         """Whether a key (of the tool's) is true, as written or by default."""
         value = self.document.get(key)
         return bool(flag(default_of(self.tool, key) if value is None else value))
+
+
+def sources(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """``datasets`` as Axolotl and TRL have it: a list of mappings; of a list with something else in it that is an empty one."""
+    found = document.get("datasets")
+    return [s if isinstance(s, dict) else {} for s in found] if isinstance(found, list) else []
 
 
 def method_of(read: Reader) -> tuple[str, int | None]:
@@ -159,8 +171,8 @@ def untrained_of(read: Reader, model: Path | None, own_template: bool | None) ->
         if name is None and model is not None and own_template is False:
             return "no template, with a tokenizer that has none: LLaMA-Factory takes template: empty", ""
     if read.tool == "axolotl":
-        for i, source in enumerate(doc.get("datasets") or []):
-            roles = source.get("roles_to_train") if isinstance(source, dict) else None
+        for i, source in enumerate(sources(doc)):
+            roles = source.get("roles_to_train")
             known = {"assistant", "gpt", "model", "bot", "ai", "chatgpt"}
             if isinstance(roles, list) and not known & {str(r).lower() for r in roles} and not source.get("message_field_training") and not source.get("roles"):
                 return "", f"datasets.{i}.roles_to_train: [{', '.join(map(str, roles))}]"
@@ -213,10 +225,10 @@ def collect(tool: str, document: Mapping[str, Any], places: Mapping[str, str], p
     template = read.get("template")
     if fit.unknown:
         undefined[f"template {template}"] = keys_for(tool, "template")[0]
-    rate = number(read.get("learning_rate"))
+    rate = number(read.get("learning_rate"))  # also one that is not finite, which is told
     if rate is None and tool == "swift":
         rate = 1e-5 if method == "full" else 1e-4  # documented: by method
-    warmup = number(read.get("warmup_steps"))
+    warmup = finite(read.get("warmup_steps"))
     overlong = LAYOUT[tool]
     if (tool == "axolotl" and document.get("excess_length_strategy") == "truncate") or (tool == "swift" and document.get("truncation_strategy") in ("left", "right")):
         overlong = "cuts_end"
@@ -229,14 +241,14 @@ def collect(tool: str, document: Mapping[str, Any], places: Mapping[str, str], p
         unknown=unknown_keys(tool, document), unknown_dropped=tool in ("axolotl", "trl"), purpose=purpose, model=name, model_local=model is not None,
         model_type=config.get("model_type"), model_dtype=str(config.get("dtype") or config.get("torch_dtype") or "") or None,
         template=str(template) if isinstance(template, str) else None, template_of_model=fit.of_model, template_fits=fit.fits, template_seen=fit.seen,
-        template_written=fit.written, train=data.train, eval=data.eval, eval_share=number(read.get("eval_share")) or 0.0, undefined=undefined,
+        template_written=fit.written, train=data.train, eval=data.eval, eval_share=finite(read.get("eval_share")) or 0.0, undefined=undefined,
         max_length=whole(read.get("max_length")), overlong=overlong, packing=packs, packing_leaks=leaks, packing_why=why, packing_fix=fix, learning_rate=rate,
         schedule=str(read.get("schedule") or "linear"), micro_batch_size=whole(read.get("micro_batch_size")), accumulation=accumulation_of(read),
-        world_size=launch.processes if launch else None, epochs=number(read.get("epochs")),
+        world_size=launch.processes if launch else None, epochs=finite(read.get("epochs")),
         max_steps=steps if (steps := whole(read.get("max_steps"))) and steps > 0 else None,
         warmup_steps=int(warmup) if warmup and warmup >= 1 else None,
-        warmup_ratio=number(read.get("warmup_ratio")) or (warmup if warmup and warmup < 1 else None),
-        clipping=number(read.get("clipping")), precision=precision_of(read), nan_filter=flag(document.get("logging_nan_inf_filter")) is not False,
+        warmup_ratio=finite(read.get("warmup_ratio")) or (warmup if warmup and warmup < 1 else None),
+        clipping=finite(read.get("clipping")), precision=precision_of(read), nan_filter=flag(document.get("logging_nan_inf_filter")) is not False,
         method=method, quantised=bits, new_tokens=added, new_tokens_trained=trained, saved_key=saved, stop_untrained=stop, nothing_trained=nothing,
         deepspeed=engine_path, save_only_model=read.on("save_only_model"), resume=str(read.get("resume")) if flag(read.get("resume")) is not False and read.get("resume") else None,
         ddp_timeout=whole(read.get("ddp_timeout")), tokenised_ahead=bool(document.get("tokenized_path") or document.get("cached_dataset") or document.get("streaming")
