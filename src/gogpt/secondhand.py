@@ -69,11 +69,10 @@ def check_foreign(file: ForeignFile, *, allow: Iterable[str] = (), progress: Cal
     facts = Facts(foreign=file.facts)
     own: list[Finding] = []
     ran: dict[str, None] = {}
-    why = {"": _reasons(file)}
+    problem = _reasons(file)
     if file.facts.purpose == "train":
-        facts, problem = _gather(file, progress)
-        if problem:
-            why = {"": problem}
+        facts, found = _gather(file, progress)
+        problem = found or problem
         shared = judge([c for c in _SHARED if _answerable(c, facts)], facts)
         own = [reword(f, file.facts) for f in shared.findings if not (f.code == "DAT311" and set(f.evidence["drops"]) <= {"overlong", "too_long"})]
         ran = dict.fromkeys(shared.checked)
@@ -82,13 +81,14 @@ def check_foreign(file: ForeignFile, *, allow: Iterable[str] = (), progress: Cal
     findings = [*verdict.findings, *own, *(reword(f, file.facts) for f in engine.findings)] if engine else [*verdict.findings, *own]
     order = list(Severity)
     findings.sort(key=lambda f: (order.index(f.severity), f.code[3:]))
-    checked = [*verdict.checked, *ran, *(engine.checked if engine else ())]
-    left = [c.code for c in (*FOREIGN, *_SHARED) if c.code not in checked] if file.facts.purpose == "train" else []
+    unseen = _unseen(file)
+    checked = [c for c in (*verdict.checked, *ran, *(engine.checked if engine else ())) if c not in unseen]
+    left = [c.code for c in (*FOREIGN, *_SHARED) if c.code not in checked] if file.facts.purpose == "train" else list(unseen)
     batch, _ = batch_of(file)
     return Secondhand(
         file=file, facts=facts, batch=batch, steps=facts.plan.steps or None if facts.plan else None,
         verdict=Verdict(findings=tuple(findings), checked=tuple(sorted(set(checked), key=lambda code: code[3:])),
-                        not_checked=tuple((code, why[""]) for code in left), allowed=tuple(allow)))
+                        not_checked=tuple((code, unseen.get(code, problem)) for code in left), allowed=tuple(allow)))
 
 
 def _answerable(check: Check, facts: Facts) -> bool:
@@ -98,6 +98,19 @@ def _answerable(check: Check, facts: Facts) -> bool:
     assert facts.plan is not None or "plan" not in check.needs
     steps = facts.plan.steps if facts.plan else 0
     return check.code not in ("CFG210", "CFG213") or steps > 0
+
+
+def _unseen(file: ForeignFile) -> dict[str, str]:
+    """Checks of the configuration that had nothing to look at, and why: they are not told as done."""
+    facts = file.facts
+    out = {}
+    if facts.template is not None and facts.template_fits is None and not facts.stop_untrained:
+        out["CFG222"] = f"what {facts.model} was trained on, or what {facts.template} writes, is not known here"
+    if facts.precision == "fp16" and facts.model_dtype is None:
+        out["CFG226"] = f"the dtype of {facts.model} is not known here"
+    if unread := next((why for what, why in file.not_read if what.startswith("data ") and "dataset_info" in why), None):
+        out["CFG229"] = unread
+    return out
 
 
 def _reasons(file: ForeignFile) -> str:
@@ -111,6 +124,8 @@ def _gather(file: ForeignFile, progress: Callable[[int], None] | None) -> tuple[
     here = bool(file.facts.train) and all(Path(p).exists() for p in (*file.facts.train, *file.facts.eval))
     if model is None:
         return facts, _reasons(file)
+    if (stage := other_stage(file)) is not None:
+        return facts, f"{stage}: only supervised fine-tuning is judged on its tokens"
     recipe, _ = to_recipe(file)
     recipe["method"] = {**recipe["method"], "kind": "lora" if recipe["method"]["kind"] == "qlora" else recipe["method"]["kind"]}
     recipe["train"] = {**recipe["train"], "precision": "auto"}
@@ -132,6 +147,16 @@ def _gather(file: ForeignFile, progress: Callable[[int], None] | None) -> tuple[
         return replace(facts, model=model_facts(config, model, tokenizer), tokenizer=tokenizer_facts(tokenizer, [])), problem
     except (GogptError, UnboundLocalError) as found:
         return facts, problem or str(found)
+
+
+def other_stage(file: ForeignFile) -> str | None:
+    """What else than supervised fine-tuning is asked for: preferences, rewards, pretraining."""
+    document = file.document
+    if file.tool == "llamafactory" and str(document.get("stage") or "sft") != "sft":
+        return f"stage: {document['stage']}"
+    if file.tool == "axolotl" and (document.get("rl") or document.get("pretraining_dataset") or document.get("reward_model")):
+        return "rl: " + str(document["rl"]) if document.get("rl") else "pretraining_dataset or reward_model"
+    return None
 
 
 LONGEST = 1 << 20

@@ -273,3 +273,25 @@ def test_nothing_fits_at_all(gogpt: Any, place: Path) -> None:
     for file in (write(place / "lf.yaml", LLAMAFACTORY, cutoff_len=16), write(place / "trl.yaml", TRL, max_length=16)):
         finding = caught(gogpt, file, {"CFG225": "error"})["CFG225"]
         assert finding["evidence"]["count"] == finding["evidence"]["rows"] == 40
+
+
+def test_what_accelerate_launches_with(gogpt: Any, place: Path) -> None:
+    """The DeepSpeed file stands in accelerate's configuration, which the script names."""
+    engine = {"train_micro_batch_size_per_gpu": "auto", "gradient_clipping": "auto", "bf16": {"enabled": "auto"}, "zero_optimization": {"stage": 3}}
+    (place / "ds.json").write_text(json.dumps(engine), encoding="utf-8")
+    (place / "acc.yaml").write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\ndeepspeed_config: {deepspeed_config_file: ds.json}\n"
+                                    "num_processes: 4\nmachine_rank: 0\n", encoding="utf-8")
+    write(place / "trl.yaml", TRL)
+    (place / "train.sh").write_text("accelerate launch --config_file acc.yaml trl/scripts/sft.py --config trl.yaml\n", encoding="utf-8")
+    caught(gogpt, place / "train.sh", {"CFG270": "error"})
+    assert "2 x 8 x 4 processes = 64" in gogpt("check", place / "train.sh", "-q").out
+    caught(gogpt, place / "acc.yaml", {"CFG270": "error"})
+    (place / "ds.json").write_text(json.dumps({**engine, "zero_optimization": {"stage": 2}}), encoding="utf-8")
+    assert told(gogpt, place / "train.sh")[1] == told(gogpt, place / "acc.yaml")[1] == {}
+
+
+def test_preferences_are_not_judged_as_conversations(gogpt: Any, place: Path) -> None:
+    code, found, _, whole = told(gogpt, write(place / "lf.yaml", LLAMAFACTORY, stage="dpo"))
+    assert (code, found) == (0, {})
+    assert all("stage: dpo" in e["why"] for e in whole["not_checked"])
+    assert "TOK401" in [e["code"] for e in whole["not_checked"]]

@@ -12,6 +12,7 @@ ZH = {
     "tool      {release}, {method}, {precision}": "工具      {release}，{method}，{precision}",
     "batch     {micro} x {accumulation} x {world} processes = {batch} sequences a step": "批次      {micro} x {accumulation} x {world} 个进程 = 每步 {batch} 个序列",
     "steps     about {steps:,}, learning rate up to {rate:g} ({schedule})": "步数      约 {steps:,}，学习率最高 {rate:g}（{schedule}）",
+    "written   {path}; what would happen: gogpt plan {path}": "已写入    {path}；查看将会发生什么：gogpt plan {path}",
     "not read  {what}: {why}": "未读取    {what}：{why}",
     "not checked {codes}: {why}": "未检查 {codes}：{why}",
     "data      {rows:,} rows in, {dropped:,} dropped, {kept:,} conversations ({schema})": "数据      读入 {rows:,} 行，丢弃 {dropped:,} 行，{kept:,} 条对话（{schema}）",

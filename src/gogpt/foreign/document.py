@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gogpt.errors import GogptError
 from gogpt.facts import ForeignFacts
+from gogpt.foreign.places import read_document
 from gogpt.foreign.script import Launch, find_launch
 from gogpt.foreign.settings import collect
 from gogpt.yaml12 import parse_value, parse_yaml
@@ -74,6 +75,7 @@ def read_foreign(text: str, name: str, tool: str | None, assignments: Sequence[s
                 not_read.append((launch.config, "the configuration that the script names is not here"))
             else:
                 document, places = _mapping(found.read_text(encoding="utf-8-sig"), _shown(found, path))
+        launch = _with_accelerate(launch, document, places, path.parent)
         document.update(launch.arguments)
         places.update({key: f"{name}:{line}" for key, line in launch.lines.items()})
     else:
@@ -81,6 +83,21 @@ def read_foreign(text: str, name: str, tool: str | None, assignments: Sequence[s
     _override(document, places, assignments)
     facts, more = collect(tool, document, places, name, path.parent, launch)
     return ForeignFile(path=name, tool=tool, document=document, places=places, folder=path.parent, facts=facts, launch=launch, not_read=(*not_read, *more))
+
+
+def _with_accelerate(launch: Launch, document: dict[str, Any], places: dict[str, str], folder: Path) -> Launch:
+    """Processes and DeepSpeed file of accelerate's configuration, where the command does not say them itself."""
+    found = _beside(launch.accelerate_config, folder) if launch.accelerate_config else None
+    said = read_document(found) if found else None
+    if not said:
+        return launch
+    part = said.get("deepspeed_config")
+    engine = part.get("deepspeed_config_file") if isinstance(part, dict) else None
+    if isinstance(engine, str) and "deepspeed" not in document:
+        document["deepspeed"] = engine
+        places["deepspeed"] = str(found)
+    processes = said.get("num_processes")
+    return launch if launch.processes or not isinstance(processes, int) or processes < 1 else replace(launch, processes=processes)
 
 
 def _beside(name: str, folder: Path) -> Path | None:

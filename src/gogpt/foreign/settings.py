@@ -104,7 +104,7 @@ def method_of(read: Reader) -> tuple[str, int | None]:
         name = str(doc.get("adapter") or "full")
     else:
         name = str(read.get("method") or "lora")
-    return ("qlora" if bits and name == "lora" else name), bits
+    return ("qlora" if bits == 4 and name == "lora" else name), bits
 
 
 def precision_of(read: Reader) -> str:

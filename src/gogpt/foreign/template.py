@@ -50,6 +50,8 @@ def fit_of(tool: str, document: Mapping[str, Any], model: str | None, folder: Pa
     own = None if folder is None else bool(own_text)
     if not known:
         return Fit(of_model=of_model, own=own)
+    if str(name).startswith("tokenizer_default"):  # Axolotl's name for the tokenizer's own
+        return Fit(of_model=of_model, own=own, fits=True if own else None)
     form = forms.get(name if tool == "llamafactory" else SAME[tool].get(str(name), ""))
     if form is None:
         return Fit(of_model=of_model, own=own, unknown=tool == "llamafactory")
