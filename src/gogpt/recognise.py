@@ -87,8 +87,8 @@ def _folder(path: Path) -> Recognised | None:
         kinds.append("adapter")
     elif has("config.json") and (config := _json(path / "config.json")) is not None and {"model_type", "architectures"} & set(config):
         kinds.append("model")
-    if not kinds and (path / "final").is_dir() and (inner := _folder(path / "final")) is not None:
-        return Recognised(kinds=("run", *inner.kinds), why="final/")
+    if kinds in ([], ["run"]) and (path / "final").is_dir() and (inner := _folder(path / "final")) is not None:
+        return Recognised(kinds=tuple(dict.fromkeys(["run", *inner.kinds])), why="final/")
     if any(path.glob("*tfevents*")) or any(path.glob("runs/*/*tfevents*")):
         kinds.append("events" if not kinds else "run")
     if not kinds and has("tokenizer.json", "tokenizer.model", "tekken.json"):

@@ -66,13 +66,18 @@ def configure(folder: Path, name: str, **changes: Any) -> None:
 # -- adapters --------------------------------------------------------------------------------------
 
 
+def test_the_adapter_of_a_run(gogpt: Any, trained: Path) -> None:
+    found, document = told(gogpt, trained.parent)
+    assert found == {}
+    assert document["object"]["path"] == str(trained.parent)
+
+
 def test_a_healthy_adapter(gogpt: Any, adapter: Path, tiny: Path) -> None:
     found, document = told(gogpt, adapter)
     assert found == {}
     assert document["object"]["kind"] == "adapter"
     assert document["not_checked"] == [], "the base stands in the adapter's configuration"
     assert told(gogpt, adapter, "--base", tiny)[0] == {}
-    assert told(gogpt, adapter.parent / "adapter")[0] == {}
 
 
 @planted("EXP720")
