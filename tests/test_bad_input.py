@@ -789,8 +789,9 @@ def test_explain(code: str, near: str, refused: Refused) -> None:
 
 def test_other_objects(refused: Refused, tmp_path: Path, tiny: Path) -> None:
     data = write_jsonl(tmp_path / "data.jsonl", rows(3))
-    refused("check", "-q", data, code="CFG206", said=["recipe"])
-    refused("check", "-q", tiny, code="CFG206")
+    refused("check", "-q", data, "--base", tiny, code="CFG206", said=["recognised as data"])
+    refused("check", "-q", tiny, "--fix", "x.json", code="CFG206", said=["recognised as model"])
+    refused("check", "-q", tiny / "model.safetensors", code="CFG206", said=["give the folder"])
     refused("report", tmp_path, code="RUN611", said=["not a run folder"])
     refused("train", "-q", data, code="CFG201")
 

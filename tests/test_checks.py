@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
-from gogpt.checks import CHECKS, DEEPSPEED, DOCTOR, ENGINE_FILE, PAGES, PREFLIGHT, check_named, codes, page_of
+from gogpt.checks import (
+    CHECKS,
+    DEEPSPEED,
+    DOCTOR,
+    ENGINE_FILE,
+    FOREIGN,
+    PAGES,
+    PREFLIGHT,
+    check_named,
+    codes,
+    page_of,
+)
 from gogpt.checks.cases import HEALTHY
 from gogpt.checks.markdown import HEADINGS, index_markdown, page_markdown
 from gogpt.errors import GogptError
@@ -22,10 +33,11 @@ SOURCE = ROOT / "src" / "gogpt"
 DOCS = ROOT / "docs" / "checks"
 LANGS = ("en", "zh")
 PREFIXES = {
-    Stage.ENV: "ENV1", Stage.CONFIG: "CFG2", Stage.ENGINE: "CFG2", Stage.DATA: "DAT3", Stage.TOKENS: "TOK4", Stage.MODEL: "MOD5", Stage.PROOF: "MOD5",
-    Stage.RUN: "RUN6", Stage.EXPORT: "EXP7",
+    Stage.ENV: "ENV1", Stage.CONFIG: "CFG2", Stage.ENGINE: "CFG2", Stage.FOREIGN: "CFG2", Stage.DATA: "DAT3", Stage.TOKENS: "TOK4", Stage.MODEL: "MOD5",
+    Stage.PROOF: "MOD5", Stage.RUN: "RUN6", Stage.EXPORT: "EXP7",
 }
-VARIES = {"ENV101", "ENV120", "ENV121", "ENV123", "ENV124", "ENV125", "ENV126", "CFG211", "CFG260", "CFG261", "CFG268", "CFG269", "CFG271", "CFG273", "DAT311", "TOK405", "TOK406", "TOK411", "MOD504", "MOD523", "MOD525"}
+VARIES = {"ENV101", "ENV120", "ENV121", "ENV123", "ENV124", "ENV125", "ENV126", "CFG211", "CFG220", "CFG221", "CFG222", "CFG225", "CFG260", "CFG261", "CFG268", "CFG269", "CFG271", "CFG273", "DAT311", "TOK405", "TOK406", "TOK411", "MOD504", "MOD523", "MOD525",
+          "EXP721", "EXP723", "EXP731", "EXP734"}
 """Checks whose finding is an error or a warning, depending on the numbers."""
 
 FIRES = [pytest.param(c, facts, id=f"{c.code}-{i}") for c in CHECKS for i, facts in enumerate(c.fires)]
@@ -140,14 +152,20 @@ def test_every_file_is_listed() -> None:
 
 
 def test_preflight() -> None:
+    apart = (Stage.PROOF, Stage.FOREIGN)
     assert [c.code for c in PREFLIGHT] == [
-        c.code for c in CHECKS if c.code[3] in "12345" and c.stage is not Stage.PROOF and c not in ENGINE_FILE and c not in DOCTOR]
+        c.code for c in CHECKS if c.code[3] in "12345" and c.stage not in apart and c not in ENGINE_FILE and c not in DOCTOR]
 
 
 def test_deepspeed_files_have_their_own_tuple() -> None:
     assert [c.code for c in DEEPSPEED] == [c.code for c in CHECKS if c.stage is Stage.ENGINE]
     assert {c.needs for c in DEEPSPEED} == {("engine",)}
     assert not {c.code for c in DEEPSPEED} & {c.code for c in PREFLIGHT}
+
+
+def test_other_tools_configurations_have_their_own_tuple() -> None:
+    assert [c.code for c in FOREIGN] == [c.code for c in CHECKS if c.stage is Stage.FOREIGN]
+    assert {c.needs[0] for c in FOREIGN} == {"foreign"}
 
 
 def test_the_doctor_has_its_own_tuple() -> None:
@@ -217,7 +235,7 @@ def test_every_raised_code_has_a_page() -> None:
 
 @pytest.mark.parametrize(
     ("code", "near"),
-    [("TOK340", "TOK403"), ("T0K403", "TOK403"), ("tok403", "TOK403"), ("no_trained_tokens", "TOK403"), ("CFG222", "CFG2"), ("GIBBERISH", "docs/checks")],
+    [("TOK340", "TOK403"), ("T0K403", "TOK403"), ("tok403", "TOK403"), ("no_trained_tokens", "TOK403"), ("CFG299", "CFG2"), ("GIBBERISH", "docs/checks")],
 )
 def test_unknown_code(code: str, near: str) -> None:
     with pytest.raises(GogptError) as caught:

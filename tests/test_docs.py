@@ -27,6 +27,8 @@ from gogpt.cli.helppages import (
 SOURCE = ROOT / "src" / "gogpt"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 READMES = ("README.md", "README.zh-CN.md")
+TRANSCRIPTS = (*READMES, "docs/check.md")
+"""Pages that show what commands print."""
 
 
 def read(name: str) -> str:
@@ -376,7 +378,7 @@ def on_cpu() -> bool:
 
 
 @pytest.mark.skipif(not (SMOLLM2 / "config.json").is_file(), reason="make test makes the model that the README's examples use")
-@pytest.mark.parametrize("content", sorted({c for name in READMES for c in shown(name)}), ids=lambda c: c.splitlines()[0][8:])
+@pytest.mark.parametrize("content", sorted({c for name in TRANSCRIPTS for c in shown(name)}), ids=lambda c: c.splitlines()[0][8:])
 def test_output_is_real(content: str, gogpt: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
     first, *expected = content.rstrip("\n").splitlines()
     (words,) = command_lines(f"```text\n{first}\n```")

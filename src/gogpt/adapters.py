@@ -15,10 +15,14 @@ from transformers import PreTrainedModel
 from gogpt.config import MethodConfig
 from gogpt.errors import GogptError
 from gogpt.extension import read_extension
-from gogpt.modelfiles import EMBEDDING, HEAD, Checkpoint, is_last_layers, weights_fingerprint
-
-BASE_NOTE = "gogpt_base.json"
-"""Beside an adapter: the base that it was trained on."""
+from gogpt.modelfiles import (
+    BASE_NOTE,
+    EMBEDDING,
+    HEAD,
+    Checkpoint,
+    is_last_layers,
+    weights_fingerprint,
+)
 
 
 def add_method(model: PreTrainedModel, method: MethodConfig, folder: Path) -> Any:

@@ -398,6 +398,167 @@ class EngineFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignFacts:
+    """What another tool's configuration (or launch script) asks for, in one vocabulary. None: it does not say, and the tool has no default."""
+
+    path: str
+    tool: str
+    """llamafactory, axolotl, swift or trl"""
+    release: str = ""
+    """the release whose keys and defaults are compared with"""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """key as the tool spells it -> ``file:line``"""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """what is asked for (``max_length``) -> the key that the tool has for it"""
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    """key that the tool does not know -> the nearest that it does, or nothing"""
+    unknown_dropped: bool = False
+    """the tool goes on without a key that it does not know"""
+    purpose: str = "train"
+    """train, or merge (an export)"""
+    model: str | None = None
+    model_local: bool = False
+    model_type: str | None = None
+    """of config.json, where the model is local"""
+    model_dtype: str | None = None
+    template: str | None = None
+    template_of_model: str | None = None
+    """the template that the tool itself names for this model"""
+    template_fits: bool | None = None
+    """the text around a question is that of the model's own chat template; None: one of the two is not known"""
+    template_seen: str = ""
+    """the end of the model's own text around a question"""
+    template_written: str = ""
+    """... and of the template's"""
+    train: tuple[str, ...] = ()
+    eval: tuple[str, ...] = ()
+    eval_share: float = 0.0
+    undefined: Mapping[str, str] = field(default_factory=dict)
+    """what a key names and is not there -> the key"""
+    max_length: int | None = None
+    overlong: str = ""
+    """what the tool does with longer conversations: cuts_prompt, cuts_end, drops"""
+    packing: bool = False
+    packing_leaks: str = ""
+    """certain, or likely: packed conversations attend to each other; empty: they do not"""
+    packing_why: str = ""
+    """the keys that say so"""
+    packing_fix: str = ""
+    """the key that keeps them apart"""
+    learning_rate: float | None = None
+    schedule: str | None = None
+    micro_batch_size: int | None = None
+    accumulation: int | None = None
+    world_size: int | None = None
+    epochs: float | None = None
+    max_steps: int | None = None
+    warmup_steps: int | None = None
+    warmup_ratio: float | None = None
+    clipping: float | None = None
+    precision: str = "fp32"
+    """fp32, bf16, fp16 or auto"""
+    nan_filter: bool = True
+    """logging_nan_inf_filter"""
+    method: str = "full"
+    quantised: int | None = None
+    """bits"""
+    new_tokens: tuple[str, ...] = ()
+    """keys that add tokens to the vocabulary"""
+    new_tokens_trained: bool = True
+    saved_key: str = ""
+    """the key that would train their rows"""
+    stop_untrained: str = ""
+    """the key and value for which no answer's end is trained"""
+    nothing_trained: str = ""
+    """the key and value for which no answer is trained"""
+    deepspeed: str | None = None
+    save_only_model: bool = False
+    resume: str | None = None
+    ddp_timeout: int | None = None
+    tokenised_ahead: bool = False
+    """the tool is given a set that was tokenised before"""
+    workers: int = 1
+    data_bytes: int = 0
+    """size of the local training files"""
+    transformers_pin: str | None = None
+    """the newest transformers that requirements beside the file allow, where that is below 4.46"""
+    transformers_place: str | None = None
+
+    def at(self, *keys: str) -> str:
+        """The place of the first of these keys that the file has: ``lf.yaml:12``."""
+        return next((self.places[k] for k in keys if k in self.places), self.path)
+
+    def key(self, name: str) -> str:
+        """What the tool calls it."""
+        return self.names.get(name, name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterFacts:
+    """What an adapter folder holds, read without torch. Numbers of tensors unless said otherwise."""
+
+    path: str
+    kind: str
+    """peft_type"""
+    rank: int
+    targets: tuple[str, ...]
+    target_pattern: str | None = None
+    """target_modules as one word: all-linear, or a regular expression"""
+    tensors: int = 0
+    problem: str | None = None
+    """why the weights cannot be read: missing, empty, cut, a git-lfs pointer"""
+    empty: Tally = Tally()
+    """tensors without an element"""
+    lora_b: int = 0
+    zero_b: Tally = Tally()
+    """lora_B that are zero throughout"""
+    non_finite: Tally = Tally()
+    wrong_rank: Tally = Tally()
+    """lora_A or lora_B whose shape is not of the configuration's rank"""
+    targets_without: tuple[str, ...] = ()
+    """target modules of the configuration for which there is no tensor"""
+    base: str | None = None
+    base_found: str | None = None
+    """the folder that was taken as the base"""
+    base_differs: str = ""
+    """what says that this is another base"""
+    strangers: Tally = Tally()
+    """modules that the base does not have, or that have another shape there"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsFacts:
+    """What a model folder holds, read without torch. Numbers of tensors unless said otherwise."""
+
+    path: str
+    model_type: str
+    tensors: int = 0
+    problem: str | None = None
+    """why the weights cannot be read"""
+    missing: Tally = Tally()
+    """tensors that the index names and no file has"""
+    empty: Tally = Tally()
+    zero: Tally = Tally()
+    """matrices that are zero throughout, by what was sampled of them"""
+    non_finite: Tally = Tally()
+    sampled: int = 0
+    """elements that were looked at"""
+    embedding_rows: int | None = None
+    vocab_size: int | None = None
+    tokenizer_size: int | None = None
+    """highest token id + 1; None: no tokenizer is in the folder"""
+    special_ids: Mapping[str, str] = field(default_factory=dict)
+    """``eos_token_id`` of a configuration that the tokenizer does not agree with -> both"""
+    chat_template: bool | None = None
+    tied: bool = False
+    """config.json: tie_word_embeddings"""
+    head: str = ""
+    """missing (not tied, and there is none), differs (tied, and another one is stored), or nothing"""
+    added_tokens: int = 0
+    added_trained: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorFacts:
     """What ``gogpt doctor`` looked at: files, metadata and environment variables. Bytes are bytes; "" is unknown."""
 
@@ -616,6 +777,9 @@ class Facts:
     export: ExportFacts | None = None
     served: ServedFacts | None = None
     engine: EngineFacts | None = None
+    foreign: ForeignFacts | None = None
+    adapter: AdapterFacts | None = None
+    weights: WeightsFacts | None = None
     doctor: DoctorFacts | None = None
     proofs: ProofFacts | None = None
 

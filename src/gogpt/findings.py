@@ -29,6 +29,7 @@ class Stage(str, Enum):
     ENV = "env"
     CONFIG = "config"
     ENGINE = "engine"
+    FOREIGN = "foreign"
     DATA = "data"
     TOKENS = "tokens"
     MODEL = "model"

@@ -24,6 +24,9 @@ from gogpt.tokenize import Tokenizer
 SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "tokenizer*"]
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
+BASE_NOTE = "gogpt_base.json"
+"""Beside an adapter: the base that it was trained on."""
+
 WEIGHTS = ("*.safetensors", "*.bin")
 
 EMBEDDING = re.compile(r"(?:embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$")

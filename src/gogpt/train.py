@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from transformers import set_seed
 
-from gogpt.adapters import BASE_NOTE, add_method
+from gogpt.adapters import add_method
 from gogpt.config import RunConfig
 from gogpt.data.ledger import Ledger
 from gogpt.data.stream import RowStream, read_mark
@@ -31,7 +31,7 @@ from gogpt.extension import read_extension, write_extension
 from gogpt.facts import ProofFacts, StepStats, to_json
 from gogpt.findings import Finding, Severity, Text, Verdict
 from gogpt.model import load_base, rehearse_saving, save_generation_config, save_tokenizer
-from gogpt.modelfiles import Checkpoint, find_model, trains_new, weights_fingerprint
+from gogpt.modelfiles import BASE_NOTE, Checkpoint, find_model, trains_new, weights_fingerprint
 from gogpt.preflight import Preflight, Refused, preflight
 from gogpt.proofs import judge_proofs, prove, prove_stop
 from gogpt.report import write_report

@@ -39,11 +39,37 @@ from gogpt.checks.env.nccl_unfit import CHECK as ENV124
 from gogpt.checks.env.openssl_legacy import CHECK as ENV128
 from gogpt.checks.env.precision_unsupported import CHECK as ENV101
 from gogpt.checks.env.torch_cuda_mismatch import CHECK as ENV121
+from gogpt.checks.export.adapter_empty import CHECK as EXP720
+from gogpt.checks.export.adapter_not_of_base import CHECK as EXP722
+from gogpt.checks.export.adapter_other_base import CHECK as EXP723
+from gogpt.checks.export.adapter_unlike_configuration import CHECK as EXP724
+from gogpt.checks.export.adapter_untrained import CHECK as EXP721
+from gogpt.checks.export.added_rows_untrained import CHECK as EXP735
+from gogpt.checks.export.chat_template_missing import CHECK as EXP725
+from gogpt.checks.export.head_unlike_configuration import CHECK as EXP734
 from gogpt.checks.export.merge_differs import CHECK as EXP701
 from gogpt.checks.export.merge_is_base import CHECK as EXP702
 from gogpt.checks.export.prompt_not_prefix import CHECK as EXP712
 from gogpt.checks.export.served_double_bos import CHECK as EXP713
+from gogpt.checks.export.special_ids_differ import CHECK as EXP733
 from gogpt.checks.export.stop_not_served import CHECK as EXP711
+from gogpt.checks.export.vocabulary_beyond_rows import CHECK as EXP732
+from gogpt.checks.export.weights_dead import CHECK as EXP731
+from gogpt.checks.export.weights_missing import CHECK as EXP730
+from gogpt.checks.foreign.foreign_accumulation_loss import CHECK as CFG277
+from gogpt.checks.foreign.foreign_eval_is_train import CHECK as CFG228
+from gogpt.checks.foreign.foreign_fp16_base import CHECK as CFG226
+from gogpt.checks.foreign.foreign_key_unknown import CHECK as CFG220
+from gogpt.checks.foreign.foreign_merge_quantised import CHECK as CFG275
+from gogpt.checks.foreign.foreign_name_undefined import CHECK as CFG229
+from gogpt.checks.foreign.foreign_new_tokens_untrained import CHECK as CFG227
+from gogpt.checks.foreign.foreign_nothing_trained import CHECK as CFG224
+from gogpt.checks.foreign.foreign_packing_leaks import CHECK as CFG221
+from gogpt.checks.foreign.foreign_resume_without_optimizer import CHECK as CFG274
+from gogpt.checks.foreign.foreign_rows_cut import CHECK as CFG225
+from gogpt.checks.foreign.foreign_stop_untrained import CHECK as CFG223
+from gogpt.checks.foreign.foreign_template_unfit import CHECK as CFG222
+from gogpt.checks.foreign.foreign_timeout_short import CHECK as CFG276
 from gogpt.checks.model.embedding_too_small import CHECK as MOD501
 from gogpt.checks.model.longer_than_context import CHECK as MOD504
 from gogpt.checks.model.lora_targets_missing import CHECK as MOD502
@@ -68,8 +94,8 @@ from gogpt.checks.run.lr_left_plan import CHECK as RUN602
 from gogpt.checks.run.memory_creeps import CHECK as RUN656
 from gogpt.checks.run.no_improvement import CHECK as RUN651
 from gogpt.checks.run.non_finite import CHECK as RUN601
-from gogpt.checks.run.processes_apart import CHECK as RUN631
 from gogpt.checks.run.one_label import CHECK as RUN658
+from gogpt.checks.run.processes_apart import CHECK as RUN631
 from gogpt.checks.run.steps_skipped import CHECK as RUN654
 from gogpt.checks.run.throughput_collapses import CHECK as RUN655
 from gogpt.checks.run.weights_still import CHECK as RUN604
@@ -84,7 +110,10 @@ from gogpt.checks.tokens.tokenizer_differs import CHECK as TOK411
 from gogpt.errors import GogptError
 from gogpt.findings import Check, Page, Stage
 
-__all__ = ["CHECKS", "DEEPSPEED", "DOCTOR", "ENGINE_FILE", "PAGES", "PREFLIGHT", "PROOFS", "check_named", "codes", "page_of", "run_check_named"]
+__all__ = [
+    "ADAPTER", "CHECKS", "DEEPSPEED", "DOCTOR", "ENGINE_FILE", "FOREIGN", "MODEL", "PAGES", "PREFLIGHT", "PROOFS", "check_named", "codes", "page_of",
+    "run_check_named",
+]
 
 DEEPSPEED: tuple[Check, ...] = (
     CFG260, CFG261, CFG262, CFG263, CFG264, CFG265, CFG266,
@@ -98,11 +127,25 @@ ENGINE_FILE: tuple[Check, ...] = (CFG255, *DEEPSPEED)
 PROOFS: tuple[Check, ...] = (MOD521, MOD522, MOD523, MOD524, MOD525, MOD526, MOD527)
 """The checks of what was proven on the model and the data before the first step, and of the trained model's stop after the last."""
 
+FOREIGN: tuple[Check, ...] = (
+    CFG220, CFG221, CFG222, CFG223, CFG224, CFG225, CFG226, CFG227, CFG228, CFG229,
+    CFG274, CFG275, CFG276, CFG277,
+)
+"""The checks of another tool's configuration; they judge no recipe."""
+
+ADAPTER: tuple[Check, ...] = (EXP720, EXP721, EXP722, EXP723, EXP724)
+"""The checks of an adapter folder."""
+
+MODEL: tuple[Check, ...] = (EXP711, EXP712, EXP713, EXP725, EXP730, EXP731, EXP732, EXP733, EXP734, EXP735)
+"""The checks of a model folder."""
+
 CHECKS: tuple[Check, ...] = (
     ENV101,
     ENV120, ENV121, ENV122, ENV123, ENV124, ENV125, ENV126, ENV127, ENV128, ENV129,
     CFG210, CFG211, CFG212, CFG213, CFG214,
+    *FOREIGN[:10],
     *ENGINE_FILE,
+    *FOREIGN[10:],
     DAT310, DAT311, DAT312,
     TOK401, TOK402, TOK403, TOK404, TOK405, TOK406, TOK407, TOK411,
     MOD501, MOD502, MOD503, MOD504, MOD505, MOD507,
@@ -110,6 +153,8 @@ CHECKS: tuple[Check, ...] = (
     RUN601, RUN602, RUN603, RUN604, RUN631,
     RUN650, RUN651, RUN652, RUN653, RUN654, RUN655, RUN656, RUN657, RUN658, RUN659,
     EXP701, EXP702, EXP711, EXP712, EXP713,
+    *ADAPTER,
+    EXP725, EXP730, EXP731, EXP732, EXP733, EXP734, EXP735,
 )
 """In the order of a run: the stages, and within a stage by code."""
 

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 from gogpt.facts import (
     AccumulationProof,
+    AdapterFacts,
     DataFacts,
     DoctorFacts,
     EngineFacts,
     EnvFacts,
     ExportFacts,
     Facts,
+    ForeignFacts,
     GradientProof,
     LossProof,
     ModelFacts,
@@ -26,6 +28,7 @@ from gogpt.facts import (
     TokenizerFacts,
     TrainedStopProof,
     UpdateProof,
+    WeightsFacts,
 )
 
 ENV = EnvFacts(
@@ -88,6 +91,26 @@ ENGINE = EngineFacts(
     bf16=True, zero_stage=2, clipping_set=True,
 )
 
+FOREIGN = ForeignFacts(
+    path="lf.yaml", tool="llamafactory", release="LLaMA-Factory 0.9.5",
+    places={"model_name_or_path": "lf.yaml:1", "template": "lf.yaml:4", "dataset": "lf.yaml:5", "cutoff_len": "lf.yaml:6", "packing": "lf.yaml:7",
+            "learning_rate": "lf.yaml:9", "fp16": "lf.yaml:12", "resume_from_checkpoint": "lf.yaml:14", "save_only_model": "lf.yaml:15"},
+    names={"max_length": "cutoff_len", "template": "template", "train": "dataset", "eval": "eval_dataset", "learning_rate": "learning_rate", "model": "model_name_or_path",
+           "packing": "packing", "saved": "additional_target", "accumulation": "gradient_accumulation_steps", "ddp_timeout": "ddp_timeout",
+           "save_only_model": "save_only_model", "resume": "resume_from_checkpoint", "quantised": "quantization_bit"},
+    model="models/base", model_local=True, model_type="llama", model_dtype="bfloat16", template="llama3", template_fits=True, train=("data/a.jsonl",), max_length=2048,
+    overlong="cuts_prompt", learning_rate=1e-4, schedule="cosine", micro_batch_size=1, accumulation=8, epochs=3.0, warmup_ratio=0.1, clipping=1.0, precision="bf16",
+    method="lora", ddp_timeout=1800, data_bytes=40 * 2**20,
+)
+
+ADAPTER = AdapterFacts(
+    path="runs/a/final", kind="LORA", rank=16, targets=("q_proj", "v_proj"), tensors=120, lora_b=60, base="models/base", base_found="models/base",
+)
+
+WEIGHTS = WeightsFacts(
+    path="models/mine", model_type="llama", tensors=273, sampled=1_000_000, embedding_rows=49152, vocab_size=49152, tokenizer_size=49152, chat_template=True, tied=True,
+)
+
 DOCTOR = DoctorFacts(
     variables={"CUDA_HOME": "/usr/local/cuda-12.4", "HF_HUB_OFFLINE": "0"}, cuda_home="/usr/local/cuda-12.4", cuda_home_nvcc=True,
     toolkits={"/usr/local/cuda-12.4": "12.4"},
@@ -122,5 +145,5 @@ PROOFS = ProofFacts(
     adapter=UPDATE, initial_loss=INITIAL, generation=STOP, trained_stop=TRAINED_STOP,
 )
 
-HEALTHY = Facts(env=ENV, plan=PLAN, data=DATA, tokenizer=TOKENIZER, model=MODEL, run=RUN, export=EXPORT, served=SERVED, engine=replace(ENGINE, bf16=False), doctor=DOCTOR,
-                proofs=PROOFS)
+HEALTHY = Facts(env=ENV, plan=PLAN, data=DATA, tokenizer=TOKENIZER, model=MODEL, run=RUN, export=EXPORT, served=SERVED, engine=replace(ENGINE, bf16=False),
+                foreign=FOREIGN, adapter=ADAPTER, weights=WEIGHTS, doctor=DOCTOR, proofs=PROOFS)

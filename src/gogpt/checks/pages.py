@@ -239,24 +239,26 @@ checks:
     "CFG206": _page(
         title=("the object is not recognised", "无法识别该对象"),
         what=(
-            "What the object given to a command is: a recipe, a data file, a run folder, a model folder, a hub id or a log. It is "
-            "recognised by its content, not declared.",
-            "判断交给命令的对象是什么：配方、数据文件、训练目录、模型目录、hub id 或日志。根据内容识别，无需声明。",
+            "What the object given to a command is: a recipe, a configuration or launch script of another tool, a DeepSpeed file, data, an "
+            "adapter or model folder, a run folder, a log. It is recognised by its content, not declared.",
+            "判断交给命令的对象是什么：配方、其他工具的配置或启动脚本、DeepSpeed 文件、数据、适配器或模型目录、训练目录、日志。"
+            "根据内容识别，无需声明。",
         ),
         why=(
-            "A guess would check or train something other than what was meant.",
-            "若靠猜测，检查或训练的就可能不是想要的东西。",
+            "A guess would check or train something other than what was meant. What can be two things is said to be both.",
+            "若靠猜测，检查或训练的就可能不是想要的东西。可能是两种东西时会同时说明。",
         ),
         fix=(
-            "Give an object of a kind that the message lists for this command. A recipe has the key model; a run folder holds "
-            "recipe.yaml; a model folder holds config.json.",
-            "给出报错所列、该命令可用的对象。配方含有 model 键；训练目录含有 recipe.yaml；模型目录含有 config.json。",
+            "Give an object of a kind that the message lists, the folder rather than a file of weights in it, and take the nearest guess into "
+            "account. A recipe has the key model; a model folder holds config.json; an adapter folder adapter_config.json.",
+            "给出报错所列种类的对象（给目录而不是其中的权重文件），并参考最接近的猜测。配方含有 model 键；模型目录含有 config.json；"
+            "适配器目录含有 adapter_config.json。",
         ),
-        example="""CFG206 notes.txt: this version checks recipes and DeepSpeed files
-  expected: a recipe (YAML), or a DeepSpeed file (JSON)
-  fix:      write a recipe that names it; gogpt schema lists the keys
+        example="""CFG206 settings.yaml: this is nothing that can be checked
+  got:      a mapping with the keys base_modl, micro_batch
+  fix:      the nearest is Axolotl: is base_modl meant to be base_model?
 
-gogpt check recipe.yaml""",
+gogpt check axolotl.yaml""",
     ),
     "CFG230": _page(
         title=("a setting that this version does not offer yet", "该版本尚不支持的设置"),

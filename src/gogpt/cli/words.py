@@ -9,6 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 ZH = {
+    "tool      {release}, {method}, {precision}": "工具      {release}，{method}，{precision}",
+    "batch     {micro} x {accumulation} x {world} processes = {batch} sequences a step": "批次      {micro} x {accumulation} x {world} 个进程 = 每步 {batch} 个序列",
+    "steps     about {steps:,}, learning rate up to {rate:g} ({schedule})": "步数      约 {steps:,}，学习率最高 {rate:g}（{schedule}）",
+    "written   {path}; what would happen: gogpt plan {path}": "已写入    {path}；查看将会发生什么：gogpt plan {path}",
+    "not read  {what}: {why}": "未读取    {what}：{why}",
+    "not checked {codes}: {why}": "未检查 {codes}：{why}",
+    "data      {rows:,} rows in, {dropped:,} dropped, {kept:,} conversations ({schema})": "数据      读入 {rows:,} 行，丢弃 {dropped:,} 行，{kept:,} 条对话（{schema}）",
     "none": "无", "yes": "有", "torch": "PyTorch 版本", "GPUs": "GPU 列表", "CUDA toolkits": "CUDA 工具包", "compilers": "编译器", "libraries": "依赖库",
     "disk": "磁盘剩余", "memory": "内存", "hub cache": "hub 缓存", "no line looks like an error": "没有看起来像错误的行",
     "  later lines that only follow from an error: {count}": "  其后由某个错误引起的行：{count}",

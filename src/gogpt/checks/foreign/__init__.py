@@ -1,0 +1,1 @@
+"""Stage: another tool's configuration."""
