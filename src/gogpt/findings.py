@@ -33,6 +33,7 @@ class Stage(str, Enum):
     TOKENS = "tokens"
     MODEL = "model"
     RUN = "run"
+    HISTORY = "history"
     EXPORT = "export"
 
 
@@ -103,6 +104,8 @@ class Check:
     page: Page
     fires: tuple[Facts, ...] = field(default=())
     silent: tuple[Facts, ...] = field(default=())
+    instead: str | None = None
+    """a field of Facts that will do where those of ``needs`` are not there"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +131,7 @@ def judge(checks: Iterable[Check], facts: Facts, *, allow: Iterable[str] = ()) -
     not_checked: list[tuple[str, str]] = []
     for check in checks:
         missing = [name for name in check.needs if getattr(facts, name) is None]
-        if missing:
+        if missing and (check.instead is None or getattr(facts, check.instead) is None):
             not_checked.append((check.code, f"no {', '.join(missing)} facts"))
             continue
         checked.append(check.code)

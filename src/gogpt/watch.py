@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from gogpt.checks import CHECKS
+from gogpt.diagnosis import PlannedRates, first_off
 from gogpt.errors import GogptError
 from gogpt.facts import Facts, RunFacts, StepStats, from_json, to_json
 from gogpt.findings import Finding, Severity, Stage, judge
@@ -27,6 +28,9 @@ from gogpt.plan import RunPlan
 
 NUM_SAMPLED = 1 << 16
 """Elements of a tensor that its update norm is measured on; adapters are always measured whole."""
+
+RATE_TOLERANCE = 1e-6
+"""Of the peak: as RUN602 has it."""
 
 RUN_CHECKS = tuple(c for c in CHECKS if c.stage is Stage.RUN)
 
@@ -95,6 +99,8 @@ class Watch:
                               world_size=plan.world_size)
         self.norm: UpdateNorm | None = None
         self.skipped = 0
+        self.rates: list[tuple[int, float]] = []
+        """(position in the plan, learning rate) of each step of this process"""
         self._losses: list[torch.Tensor] = []
         self._batches: list[dict[str, Any]] = []
         self._tokens = 0
@@ -141,7 +147,8 @@ class Watch:
     def after_update(self, step: int, *, skipped: bool = False) -> StepStats:
         """After the optimizer. Writes the step and judges the run. Raises RunStopped."""
         update = self.norm.after() if self.norm is not None else None
-        planned = self.plan.lr_at(step - self.skipped)
+        position = step - self.skipped
+        planned = self.plan.lr_at(position)
         self.skipped += skipped
         stats = self._stats(step, update_norm=update)
         still = self.facts.still_steps + 1 if update == 0.0 and stats.lr > 0 and not skipped else 0
@@ -151,6 +158,7 @@ class Watch:
             zero_losses=self.facts.zero_losses + (stats.loss == 0.0),
             non_finite="update_norm" if update is not None and not math.isfinite(update) else None,
         )
+        self._explain_rate(stats, position)
         self._write(stats)
         self._losses, self._batches, self._tokens, self._trained = [], [], 0, 0
         self._started = time.perf_counter()
@@ -158,6 +166,15 @@ class Watch:
         if self.on_step is not None:
             self.on_step(stats)
         return stats
+
+    def _explain_rate(self, stats: StepStats, position: int) -> None:
+        """The likeliest mechanism where the rate of this step is off the plan, in which skipped steps are not counted."""
+        self.rates.append((position, stats.lr))
+        if abs(stats.lr - self.plan.lr_at(position)) <= RATE_TOLERANCE * self.plan.learning_rate:
+            return
+        rates = PlannedRates(rate=self.plan.lr_at, steps=self.plan.steps, warmup_steps=self.plan.warmup_steps, world_size=self.plan.world_size)
+        found = first_off(self.rates, rates, resumed_at=self.rates[0][0])
+        self.facts = replace(self.facts, lr_mechanism=found.mechanism, lr_evidence={**found.evidence, "first_off": stats.step}, lr_also=found.also)
 
     def evaluated(self, loss: float) -> None:
         """A loss on held-out examples. Raises RunStopped where it is not finite: the weights are ruined."""

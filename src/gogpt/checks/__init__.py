@@ -43,6 +43,17 @@ from gogpt.checks.export.merge_is_base import CHECK as EXP702
 from gogpt.checks.export.prompt_not_prefix import CHECK as EXP712
 from gogpt.checks.export.served_double_bos import CHECK as EXP713
 from gogpt.checks.export.stop_not_served import CHECK as EXP711
+from gogpt.checks.history.checkpoint_incomplete import CHECK as RUN663
+from gogpt.checks.history.epochs_differ import CHECK as RUN662
+from gogpt.checks.history.evaluation_rises import CHECK as RUN660
+from gogpt.checks.history.gradient_zero import CHECK as RUN668
+from gogpt.checks.history.loss_diverged import CHECK as RUN670
+from gogpt.checks.history.loss_flat import CHECK as RUN667
+from gogpt.checks.history.loss_near_zero import CHECK as RUN661
+from gogpt.checks.history.loss_too_large import CHECK as RUN669
+from gogpt.checks.history.shards_incomplete import CHECK as RUN664
+from gogpt.checks.history.steps_skipped import CHECK as RUN666
+from gogpt.checks.history.weights_empty import CHECK as RUN665
 from gogpt.checks.model.embedding_too_small import CHECK as MOD501
 from gogpt.checks.model.longer_than_context import CHECK as MOD504
 from gogpt.checks.model.lora_targets_missing import CHECK as MOD502
@@ -65,7 +76,7 @@ from gogpt.checks.tokens.tokenizer_differs import CHECK as TOK411
 from gogpt.errors import GogptError
 from gogpt.findings import Check, Page, Stage
 
-__all__ = ["CHECKS", "DEEPSPEED", "DOCTOR", "PAGES", "PREFLIGHT", "check_named", "codes", "page_of"]
+__all__ = ["CHECKS", "DEEPSPEED", "DOCTOR", "HISTORY", "PAGES", "PREFLIGHT", "check_named", "codes", "page_of"]
 
 DEEPSPEED: tuple[Check, ...] = (
     CFG260, CFG261, CFG262, CFG263, CFG264, CFG265, CFG266,
@@ -82,12 +93,16 @@ CHECKS: tuple[Check, ...] = (
     TOK401, TOK402, TOK403, TOK404, TOK405, TOK406, TOK407, TOK411,
     MOD501, MOD502, MOD503, MOD504, MOD505, MOD507,
     RUN601, RUN602, RUN603, RUN604,
+    RUN660, RUN661, RUN662, RUN663, RUN664, RUN665, RUN666, RUN667, RUN668, RUN669, RUN670,
     EXP701, EXP702, EXP711, EXP712, EXP713,
 )
 """In the order of a run: the stages, and within a stage by code."""
 
 DOCTOR: tuple[Check, ...] = (ENV120, ENV121, ENV122, ENV123, ENV124, ENV125, ENV126, ENV127, ENV128, ENV129)
 """The checks that look at the machine for ``gogpt doctor``; none of them is part of a preflight."""
+
+HISTORY: tuple[Check, ...] = (RUN601, RUN602, RUN603, *(c for c in CHECKS if c.stage is Stage.HISTORY))
+"""The checks of what a run left behind, whoever trained it."""
 
 PREFLIGHT: tuple[Check, ...] = tuple(
     c for c in CHECKS if c not in DOCTOR and c.stage in (Stage.ENV, Stage.CONFIG, Stage.DATA, Stage.TOKENS, Stage.MODEL)

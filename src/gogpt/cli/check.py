@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    thing: Annotated[str, typer.Argument(metavar="OBJECT", help="A recipe, or a DeepSpeed file (JSON).")],
+    thing: Annotated[str, typer.Argument(metavar="OBJECT", help="A recipe, a DeepSpeed file (JSON), or what a run left: folder, checkpoint, event file, log.")],
     overrides: Overrides = None,
     fix: Annotated[str | None, typer.Option("--fix", metavar="OUT", show_default=False,
                                             help="Write a corrected copy of a DeepSpeed file, and print the patch.")] = None,
@@ -37,12 +37,15 @@ def command(
     lang: Lang = "auto",
     quiet: Quiet = False,
 ) -> int:
-    """Find mistakes in a recipe or a DeepSpeed file: findings and fixes.
+    """Find mistakes in a recipe, a DeepSpeed file or a run: findings and fixes.
 
     Of a recipe it is the preflight alone. A DeepSpeed file is held against the run that it is for where that is told:
-    train.learning_rate, train.schedule, train.max_grad_norm, train.max_steps, parallel.processes. Exit code 1 when a finding
+    train.learning_rate, train.schedule, train.max_grad_norm, train.max_steps, parallel.processes. So is what a run of another
+    trainer left, with train.warmup and train.epochs, too. Exit code 1 when a finding
     is an error that the recipe does not allow by name, or, with --fix, when one is left in the copy.
     """
+    from gogpt.autopsy import find_leavings
+    from gogpt.cli.check_run import check_leavings
     from gogpt.cli.observer import TerminalObserver
     from gogpt.config import load_recipe
     from gogpt.errors import GogptError
@@ -56,8 +59,10 @@ def command(
     if fix is not None:
         raise GogptError("CFG206", "only a DeepSpeed file can be corrected", where=thing, expected="a DeepSpeed file (JSON)",
                          fix="leave --fix out; each finding says what to write")
+    if (left := find_leavings(path)) is not None:
+        return check_leavings(left, overrides or [], output_format, spoken)
     if path.exists() and (path.is_dir() or path.suffix not in (".yaml", ".yml", ".json", "")):
-        raise GogptError("CFG206", "this version checks recipes and DeepSpeed files", where=thing, expected="a recipe (YAML), or a DeepSpeed file (JSON)",
+        raise GogptError("CFG206", "this version checks recipes, DeepSpeed files and runs", where=thing, expected="a recipe (YAML), a DeepSpeed file (JSON), or a run",
                          fix="write a recipe that names it; gogpt schema lists the keys")
     config = load_recipe(thing, overrides or [])
     check_passed_keys(config)
