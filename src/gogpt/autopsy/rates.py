@@ -25,6 +25,8 @@ ROUNDED = 0.006
 MIN_POINTS = 5
 MIN_ZERO = 3
 MAX_FACTOR = 1024
+MOST_LAID = 300
+"""Records that curves are laid over: a mechanism shows in some hundred."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,20 +65,25 @@ def story(points: Points, plan: Plan, rates: dict[int, float] | None = None) -> 
     peak = max(lr for _, lr in points)
     if peak == 0:
         return ("all_zero", {"observations": len(points)}) if len(points) >= 2 * MIN_POINTS else None
-    exact = list(_exact_plans(plan))
-    found = [diagnose(points, p, tolerance=ROUNDED) for p in exact]
-    if any(d.mechanism == "none" for d in found):
+    exact = sorted(((_off(points, p, peak), i, p) for i, p in enumerate(_exact_plans(plan))), key=lambda x: x[:2])
+    if exact and exact[0][0] == 0:
         return None
     told = _ended(points, plan, peak) or _restart(points, plan, peak) or _shape(points, plan, peak)
-    if told is not None:
+    if told is not None or not exact:
         return told
-    certain = plan.known.sources.get("schedule") == "command line"
-    for d in sorted(found, key=lambda d: d.evidence.get("off_plan", 0)):
-        if d.mechanism in ("log_warmup", "skipped", "restarted", "scaled", "no_decay") and d.evidence["off_plan"] >= MIN_POINTS:
-            return d.mechanism, {**d.evidence, "schedule": plan.known.get("schedule")}
-        if d.mechanism == "unknown" and certain and d.evidence["off_plan"] > 0.1 * len(points):
-            return "unknown", d.evidence
+    d = diagnose(points[:: max(1, len(points) // MOST_LAID)], exact[0][2], tolerance=ROUNDED)
+    off = d.evidence.get("off_plan", 0)
+    if d.mechanism in ("log_warmup", "skipped", "restarted", "scaled", "no_decay") and off >= MIN_POINTS:
+        return d.mechanism, {**d.evidence, "schedule": plan.known.get("schedule")}
+    if d.mechanism == "unknown" and plan.known.sources.get("schedule") == "command line" and off > 0.1 * d.evidence["observations"]:
+        return "unknown", d.evidence
     return None
+
+
+def _off(points: Points, planned: PlannedRates, peak: float) -> int:
+    """Records that are off a plan."""
+    room = ROUNDED * max(peak, planned.rate(planned.warmup_steps + 1))
+    return sum(abs(lr - planned.rate(s)) > room for s, lr in points)
 
 
 def _against_table(points: Points, plan: Plan, rates: dict[int, float]) -> tuple[str, dict[str, Any]] | None:

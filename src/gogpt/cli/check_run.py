@@ -75,7 +75,8 @@ def _print_seen(seen: Autopsy, console: Console, lang: str) -> None:
                       epochs="-" if facts.last_epoch is None else f"{facts.last_epoch:.4g}"), markup=False)
     told = [(name, known.get(key), known.sources.get(key)) for name, key in _TOLD]
     console.print(say(lang, "asked     {known}", known="; ".join(f"{name}={value} ({source})" for name, value, source in told if value is not None) or unknown), markup=False)
-    missing = [name for name, value, _ in told if value is None and name != "train.precision"]
+    length = {"train.max_steps", "train.epochs"} if facts.steps_planned else set()
+    missing = [name for name, value, _ in told if value is None and name != "train.precision" and name not in length]
     if missing and facts.num_rates:
         console.print(say(lang, "          tell what is not known, to have it checked: {keys}", keys=" ".join(f"{k}=..." for k in missing)), markup=False)
     _draw(seen, "lr", say(lang, "lr"), console, lang)
