@@ -65,25 +65,30 @@ def story(points: Points, plan: Plan, rates: dict[int, float] | None = None) -> 
     peak = max(lr for _, lr in points)
     if peak == 0:
         return ("all_zero", {"observations": len(points)}) if len(points) >= 2 * MIN_POINTS else None
-    exact = sorted(((_off(points, p, peak), i, p) for i, p in enumerate(_exact_plans(plan))), key=lambda x: x[:2])
-    if exact and exact[0][0] == 0:
+    exact = list(_exact_plans(plan))
+    if any(_follows(points, p, peak) for p in exact):
         return None
     told = _ended(points, plan, peak) or _restart(points, plan, peak) or _shape(points, plan, peak)
-    if told is not None or not exact:
-        return told
-    d = diagnose(points[:: max(1, len(points) // MOST_LAID)], exact[0][2], tolerance=ROUNDED)
-    off = d.evidence.get("off_plan", 0)
-    if d.mechanism in ("log_warmup", "skipped", "restarted", "scaled", "no_decay") and off >= MIN_POINTS:
-        return d.mechanism, {**d.evidence, "schedule": plan.known.get("schedule")}
-    if d.mechanism == "unknown" and plan.known.sources.get("schedule") == "command line" and off > 0.1 * d.evidence["observations"]:
-        return "unknown", d.evidence
-    return None
+    return told or _laid_over(points[:: max(1, len(points) // MOST_LAID)], plan, exact)
 
 
-def _off(points: Points, planned: PlannedRates, peak: float) -> int:
-    """Records that are off a plan."""
+def _laid_over(points: Points, plan: Plan, exact: Sequence[PlannedRates]) -> tuple[str, dict[str, Any]] | None:
+    """Where everything was told: the curves of ``diagnosis``, over each way that it may have been written."""
+    strange: dict[str, Any] | None = None
+    for planned in exact:
+        d = diagnose(points, planned, tolerance=ROUNDED)
+        off = d.evidence.get("off_plan", 0)
+        if d.mechanism in ("log_warmup", "skipped", "restarted", "scaled", "no_decay") and off >= MIN_POINTS:
+            return d.mechanism, {**d.evidence, "schedule": plan.known.get("schedule")}
+        if d.mechanism == "unknown" and off > 0.1 * d.evidence["observations"]:
+            strange = strange or d.evidence
+    return ("unknown", strange) if strange is not None and plan.known.sources.get("schedule") == "command line" else None
+
+
+def _follows(points: Points, planned: PlannedRates, peak: float) -> bool:
+    """Every record is on the plan."""
     room = ROUNDED * max(peak, planned.rate(planned.warmup_steps + 1))
-    return sum(abs(lr - planned.rate(s)) > room for s, lr in points)
+    return all(abs(lr - planned.rate(s)) <= room for s, lr in points)
 
 
 def _against_table(points: Points, plan: Plan, rates: dict[int, float]) -> tuple[str, dict[str, Any]] | None:
