@@ -200,6 +200,15 @@ def free_port() -> str:
         return str(s.getsockname()[1])
 
 
+def run_together(script: Path, commands: Sequence[tuple[list[str], dict[str, str]]]) -> None:
+    """Processes side by side, each to its end."""
+    started = [subprocess.Popen([sys.executable, str(script), *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables)
+               for words, variables in commands]
+    for process in started:
+        said, _ = process.communicate(timeout=180)
+        assert process.returncode == 0, said
+
+
 ACCELERATE = """
 import sys, torch
 from accelerate import Accelerator
@@ -231,11 +240,7 @@ def test_accelerates_prepared_scheduler_on_two_processes(gogpt: Gogpt, tmp_path:
     script = tmp_path / "run.py"
     script.write_text(ACCELERATE, encoding="utf-8")
     port = free_port()
-    ranks = [subprocess.Popen([sys.executable, str(script), str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              env=environment(RANK=str(r), LOCAL_RANK=str(r), WORLD_SIZE="2", MASTER_PORT=port)) for r in (0, 1)]
-    for process in ranks:
-        said, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, said
+    run_together(script, [([str(tmp_path)], environment(RANK=str(r), LOCAL_RANK=str(r), WORLD_SIZE="2", MASTER_PORT=port)) for r in (0, 1)])
     asked = ("train.max_steps=40", "train.schedule=linear", "train.learning_rate=1e-2", "train.warmup=4")
     finding = only(gogpt, tmp_path / "fault.0.log", "RUN602", "parallel.processes=2", *asked)
     assert (finding["evidence"]["mechanism"], finding["evidence"]["factor"], finding["evidence"]["end"]) == ("per_process", 2, 21)
@@ -248,20 +253,18 @@ import os, sys, torch
 import deepspeed.comm.torch
 # Shared-memory collectives are a C++ extension that is compiled at first use; one process needs none.
 sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None
-from accelerate.state import AcceleratorState
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
-for name in ("twin", "fault"):
-    ds = {"train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 1, "zero_optimization": {"stage": 1},
-          "optimizer": {"type": "AdamW", "params": {"lr": 1e-3, "torch_adam": True}}}
-    if name == "fault":
-        ds["scheduler"] = {"type": "WarmupLR", "params": {"warmup_max_lr": 1e-3, "warmup_num_steps": 4, "warmup_type": "linear"}}
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2))
-    data = [{"input_ids": torch.randint(0, 64, (8,)), "labels": torch.randint(0, 64, (8,))} for _ in range(64)]
-    args = TrainingArguments(output_dir=os.path.join(sys.argv[1], name), use_cpu=True, max_steps=24, learning_rate=1e-3, per_device_train_batch_size=2,
-                             logging_steps=1, save_steps=24, report_to=["tensorboard"], warmup_steps=4, lr_scheduler_type="cosine", deepspeed=ds, disable_tqdm=True)
-    Trainer(model=model, args=args, train_dataset=data).train()
-    AcceleratorState._reset_state()  # the second Trainer of a process would otherwise keep the first one's DeepSpeed settings
+folder = sys.argv[1]
+ds = {"train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 1, "zero_optimization": {"stage": 1},
+      "optimizer": {"type": "AdamW", "params": {"lr": 1e-3, "torch_adam": True}}}
+if folder.endswith("fault"):
+    ds["scheduler"] = {"type": "WarmupLR", "params": {"warmup_max_lr": 1e-3, "warmup_num_steps": 4, "warmup_type": "linear"}}
+torch.manual_seed(0)
+model = LlamaForCausalLM(LlamaConfig(vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2))
+data = [{"input_ids": torch.randint(0, 64, (8,)), "labels": torch.randint(0, 64, (8,))} for _ in range(64)]
+args = TrainingArguments(output_dir=folder, use_cpu=True, max_steps=24, learning_rate=1e-3, per_device_train_batch_size=2, logging_steps=1, save_steps=24,
+                         report_to=["tensorboard"], warmup_steps=4, lr_scheduler_type="cosine", deepspeed=ds, disable_tqdm=True)
+Trainer(model=model, args=args, train_dataset=data).train()
 """
 
 
@@ -271,9 +274,7 @@ def test_deepspeeds_scheduler_overrides_the_one_that_was_asked_for(gogpt: Gogpt,
     pytest.importorskip("deepspeed")
     script = tmp_path / "run.py"
     script.write_text(DEEPSPEED, encoding="utf-8")
-    ran = subprocess.run([sys.executable, str(script), str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=180,
-                         env=environment(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_PORT=free_port()))
-    assert ran.returncode == 0, ran.stdout
+    run_together(script, [([str(tmp_path / name)], environment(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_PORT=free_port())) for name in ("twin", "fault")])
     finding = only(gogpt, tmp_path / "fault", "RUN602")
     assert (finding["evidence"]["mechanism"], finding["evidence"]["schedule"]) == ("no_decay", "cosine")
     assert finding["evidence"]["constant"] == pytest.approx(1e-3)
