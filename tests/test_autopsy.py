@@ -20,7 +20,6 @@ from gogpt.autopsy.events import masked_crc, read_events
 from gogpt.autopsy.rates import Plan, story
 from gogpt.autopsy.records import Known, number, record_of
 from gogpt.autopsy.settings import read_asked, take, take_card
-from gogpt.autopsy.textlogs import read_log
 from gogpt.checks import CHECKS, HISTORY
 from gogpt.errors import GogptError
 from gogpt.facts import Facts, HistoryFacts, from_json, to_json
@@ -285,6 +284,7 @@ def test_broken_files_are_told_or_read(gogpt: Any, tmp_path: Path, name: str, te
 @settings(max_examples=80, deadline=None)
 @given(data=st.binary(max_size=400))
 def test_random_bytes_are_no_traceback(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    told: set[str] = set()
     folder = tmp_path_factory.getbasetemp() / "bytes"
     folder.mkdir(exist_ok=True)
     for name in ("x.log", "trainer_state.json", "events.out.tfevents.1", "y.log.gz", "metrics.jsonl"):
@@ -295,9 +295,10 @@ def test_random_bytes_are_no_traceback(tmp_path_factory: pytest.TempPathFactory,
         try:
             facts = read_leavings(left).facts
         except GogptError as problem:
-            assert problem.code == "RUN615"
+            told.add(problem.code)
             continue
         assert to_json(from_json(HistoryFacts, json.loads(json.dumps(to_json(facts))))) == to_json(facts)
+    assert told <= {"RUN615"}
 
 
 def test_a_log_without_metrics_is_explained(gogpt: Any, tmp_path: Path) -> None:
