@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gogpt.diagnosis import PlannedRates, diagnose
+from gogpt.diagnosis import Diagnosis, PlannedRates, diagnose, first_off
 from gogpt.schedules import (
     Rate,
     deepspeed_rate,
@@ -126,3 +126,61 @@ def test_what_cannot_be_named() -> None:
     assert diagnose([(s, rng.random()) for s in range(1, 30)], plan).mechanism == "unknown"
     assert diagnose([(s, float("nan")) for s in range(1, 30)], plan).mechanism == "unknown"
     assert diagnose([(5, plan.rate(40))], plan).mechanism == "unknown", "one point fits many curves"
+
+
+# -- while a run goes on: the first step off the plan is the only one that is seen -----------------
+
+
+def stopped_at(curve: Rate, plan: PlannedRates, *, start: int = 1) -> Diagnosis | None:
+    """What the first rate off the plan shows, as the watch would stop there; None: none is."""
+    seen: list[tuple[int, float]] = []
+    peak = max(plan.rate(s) for s in range(1, plan.steps + 1))
+    for s in range(start, plan.steps + 1):
+        seen.append((s, curve(s)))
+        if abs(seen[-1][1] - plan.rate(s)) > 1e-6 * peak:
+            return first_off(seen, plan, resumed_at=start)
+    return None
+
+
+def own_plan(seed: int) -> tuple[random.Random, PlannedRates]:
+    """As RunPlan.lr_at: no step uses 0, and the rate beyond the end is that of the end."""
+    rng = random.Random(seed)
+    steps, warmup = rng.randint(40, 300), rng.randint(3, 9)
+    after = transformers_rate(rng.choice(["linear", "cosine"]), learning_rate=1e-3, warmup_steps=0, steps=steps - warmup)
+    return rng, PlannedRates(rate=lambda s: 1e-3 * s / (warmup + 1) if s <= warmup else after(min(s, steps + 1) - warmup), steps=steps, warmup_steps=warmup,
+                             world_size=rng.choice([1, 2, 4, 8]))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_first_step_off_the_plan_names_the_mechanism(seed: int) -> None:
+    rng, plan = own_plan(seed)
+    k = plan.world_size if plan.world_size > 1 else rng.choice([2, 3, 4])
+    found = stopped_at(per_process(plan.rate, k), plan)
+    assert found is not None
+    assert (found.mechanism, found.evidence["factor"], found.evidence["first_off"]) == ("per_process" if plan.world_size > 1 else "stepped_often", k, 2)
+    found = stopped_at(without_decay(plan.rate, plan.warmup_steps), plan)
+    assert found is not None
+    assert found.mechanism == "no_decay"
+    at = rng.randint(plan.warmup_steps + 3, plan.steps // 2)
+    found = stopped_at(restarted(plan.rate, at), plan, start=at)
+    assert found is not None
+    assert (found.mechanism, found.evidence["at"], found.evidence["first_off"]) == ("restarted", at, at)
+    lost = rng.randint(1, plan.warmup_steps - 1)
+    found = stopped_at(skipping(plan.rate, [lost]), plan)
+    assert found is not None
+    assert (found.mechanism, found.evidence["first_off"]) == ("skipped", lost + 1)
+    found = stopped_at(lambda s: 0.4 * plan.rate(s), plan)
+    assert found is not None
+    assert (found.mechanism, found.evidence["ratio"]) == ("scaled", pytest.approx(0.4))
+    found = stopped_at(lambda s: 0.0 if s == 1 else plan.rate(s), plan)
+    assert found is not None
+    assert found.mechanism == "from_zero"
+    assert stopped_at(plan.rate, plan) is None
+
+
+def test_where_several_fit_all_are_named() -> None:
+    """The step after the peak: standing still is a lost decay, or a step that was skipped."""
+    plan = PlannedRates(rate=lambda s: 1e-3 * (1 - (s - 1) / 100), steps=100)
+    found = first_off([(1, 1e-3), (2, 1e-3)], plan)
+    assert (found.mechanism, found.also) == ("no_decay", ("skipped",))
+    assert first_off([(1, float("nan"))], plan).mechanism == "unknown"

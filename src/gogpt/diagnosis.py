@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from gogpt.schedules import Rate, per_process, restarted, without_decay
 
-Mechanism = Literal["none", "per_process", "stepped_often", "no_decay", "log_warmup", "restarted", "skipped", "scaled", "unknown"]
+Mechanism = Literal["none", "per_process", "stepped_often", "no_decay", "log_warmup", "restarted", "skipped", "scaled", "from_zero", "unknown"]
 
 MAX_FACTOR = 64
 MIN_SEEN = 3
@@ -32,11 +32,13 @@ class Diagnosis:
 
     none: the plan was followed. per_process: stepped once per process. stepped_often: ``factor`` times a step (gradient accumulation, as a
     rule). no_decay: at the peak after the warm-up. log_warmup: DeepSpeed's default warm-up. restarted: from step ``at`` on as from the first.
-    skipped: behind by ``skipped`` steps, as after overflows. scaled: ``ratio`` times the plan. unknown: none of these fits.
+    skipped: behind by ``skipped`` steps, as after overflows. scaled: ``ratio`` times the plan. from_zero: the first step uses 0, as with
+    DeepSpeed's and transformers' own warm-ups. unknown: none of these fits. ``also``: others that fit as well.
     """
 
     mechanism: Mechanism
     evidence: dict[str, Any] = field(default_factory=dict)
+    also: tuple[Mechanism, ...] = ()
 
 
 def diagnose(observed: Sequence[tuple[int, float]], plan: PlannedRates, *, tolerance: float = 1e-6) -> Diagnosis:
@@ -59,6 +61,50 @@ def diagnose(observed: Sequence[tuple[int, float]], plan: PlannedRates, *, toler
             if found is not None:
                 return Diagnosis(mechanism=found.mechanism, evidence={**base, **found.evidence})
     return Diagnosis(mechanism="unknown", evidence=base)
+
+
+def first_off(observed: Sequence[tuple[int, float]], plan: PlannedRates, *, resumed_at: int = 1, tolerance: float = 1e-6) -> Diagnosis:
+    """Name what happened at the last of ``observed``, the only one off the plan: the likeliest mechanism, and the others that fit.
+
+    ``observed``: steps and rates of this process, in order, each before the last as planned. ``resumed_at``: its first step. One rate fits
+    several curves, so that the order is by what must coincide for it: a resumed run that begins anew, the number of processes, a rate that
+    stands still at the peak, a rate that stands still elsewhere, a scheduler that runs ahead, a constant ratio.
+    """
+    step, lr = observed[-1]
+    planned = _Table(plan)
+    room = tolerance * planned.peak
+    told: dict[str, Any] = {"steps_planned": plan.steps, "world_size": plan.world_size, "peak": planned.peak, "first_off": step, "lr": lr,
+                            "planned_lr": planned[step]}
+    if not math.isfinite(lr) or lr < 0:
+        return Diagnosis(mechanism="unknown", evidence=told)
+    end = max(plan.steps, 1)
+
+    def fits(at: int) -> bool:
+        known = [planned[max(1, at)], planned[min(max(1, at), end)], *([0.0] if at > end else [])]  # an ended schedule stays, or is 0
+        return any(abs(lr - rate) <= room for rate in known)
+
+    rate = planned[step]
+    found: list[tuple[Mechanism, dict[str, Any]]] = []
+    if 1 < resumed_at <= step and fits(step - resumed_at + 1):
+        found.append(("restarted", {"at": resumed_at, "lost": resumed_at - 1}))
+    if step == 1 and lr == 0:
+        found.append(("from_zero", {}))
+    if plan.world_size > 1 and fits(1 + (step - 1) * plan.world_size):
+        found.append(("per_process", {"factor": plan.world_size, "planned_end": math.ceil(plan.steps / plan.world_size) + 1, "share": 1 / plan.world_size}))
+    if step > plan.warmup_steps + 1 and abs(lr - planned.peak) <= room:
+        found.append(("no_decay", {"constant": lr, "from": plan.warmup_steps + 1}))
+    before = [s for s, _ in observed[:-1]]
+    if before and fits(step - 1) and step - 1 <= end:
+        found.append(("skipped", {"skipped": 1}))
+    often = [k for k in range(2, max(MAX_FACTOR, plan.steps) + 1) if fits(1 + (step - 1) * k)] if step > 1 else []
+    if often:
+        at_end = 1 + (step - 1) * often[0] >= end
+        found.append(("stepped_often", {"factor": often[0], "at_least": at_end, "planned_end": math.ceil(plan.steps / often[0]) + 1, "share": 1 / often[0]}))
+    if rate > 0 and lr > 0 and not before:
+        found.append(("scaled", {"ratio": lr / rate, "reached": lr}))
+    if not found:
+        return Diagnosis(mechanism="unknown", evidence=told)
+    return Diagnosis(mechanism=found[0][0], evidence={**told, **found[0][1]}, also=tuple(name for name, _ in found[1:]))
 
 
 class _Table:

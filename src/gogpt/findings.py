@@ -35,6 +35,7 @@ class Stage(str, Enum):
     MODEL = "model"
     PROOF = "proof"
     RUN = "run"
+    HISTORY = "history"
     EXPORT = "export"
 
 
@@ -105,6 +106,8 @@ class Check:
     page: Page
     fires: tuple[Facts, ...] = field(default=())
     silent: tuple[Facts, ...] = field(default=())
+    instead: str | None = None
+    """a field of Facts that will do where those of ``needs`` are not there"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +133,7 @@ def judge(checks: Iterable[Check], facts: Facts, *, allow: Iterable[str] = ()) -
     not_checked: list[tuple[str, str]] = []
     for check in checks:
         missing = [name for name in check.needs if _part(facts, name) is None]
-        if missing:
+        if missing and (check.instead is None or getattr(facts, check.instead) is None):
             not_checked.append((check.code, _why(facts, missing)))
             continue
         checked.append(check.code)

@@ -22,6 +22,7 @@ import psutil
 import torch
 
 from gogpt.checks import CHECKS
+from gogpt.diagnosis import PlannedRates, first_off
 from gogpt.engines import Ranks, is_sharded, local_part, spread
 from gogpt.errors import GogptError
 from gogpt.facts import Facts, RunFacts, StepStats, from_json, to_json
@@ -32,6 +33,9 @@ from gogpt.vitals import Vitals
 
 NUM_SAMPLED = 1 << 16
 """Elements of a tensor that its update norm is measured on; adapters are always measured whole."""
+
+RATE_TOLERANCE = 1e-6
+"""Of the peak: as RUN602 has it."""
 
 RUN_CHECKS = tuple(c for c in CHECKS if c.stage is Stage.RUN)
 
@@ -150,6 +154,8 @@ class Watch:
                               world_size=plan.world_size)
         self.norm: UpdateNorm | None = None
         self.skipped = 0
+        self.rates: list[tuple[int, float]] = []
+        """(position in the plan, learning rate) of each step of this process"""
         self._losses: list[torch.Tensor] = []
         self._batches: list[dict[str, Any]] = []
         self._labels: list[tuple[int, int, int]] = []
@@ -234,7 +240,8 @@ class Watch:
             update = math.sqrt(told[:, 0].sum() if self._sharded else told[0, 0])
             if self.ranks.size > 1 and not self._sharded:
                 self.facts = replace(self.facts, rank_spread=spread(told[:, 0]))
-        planned = self.plan.lr_at(step - self.skipped)
+        position = step - self.skipped
+        planned = self.plan.lr_at(position)
         self.skipped += skipped
         stats = replace(self._stats(step, update_norm=update), memory=memory, seconds=seconds, skipped=skipped)
         if self.ranks.size > 1:  # what is judged must be the same in every process, or some would stop and others wait for them
@@ -248,12 +255,22 @@ class Watch:
             vitals=self.vitals.see(stats),
         )
         self._late = None
+        self._explain_rate(stats, position)
         self._write(stats)
         self._next()
         self._judge()
         if self.on_step is not None and self.ranks.main:
             self.on_step(stats)
         return stats
+
+    def _explain_rate(self, stats: StepStats, position: int) -> None:
+        """The likeliest mechanism where the rate of this step is off the plan, in which skipped steps are not counted."""
+        self.rates.append((position, stats.lr))
+        if abs(stats.lr - self.plan.lr_at(position)) <= RATE_TOLERANCE * self.plan.learning_rate:
+            return
+        rates = PlannedRates(rate=self.plan.lr_at, steps=self.plan.steps, warmup_steps=self.plan.warmup_steps, world_size=self.plan.world_size)
+        found = first_off(self.rates, rates, resumed_at=self.rates[0][0])
+        self.facts = replace(self.facts, lr_mechanism=found.mechanism, lr_evidence={**found.evidence, "first_off": stats.step}, lr_also=found.also)
 
     def saw_grad_norm(self, grad_norm: float | None) -> None:
         """The norm of a step that the engine has already taken (DeepSpeed)."""

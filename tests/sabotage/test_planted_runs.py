@@ -193,6 +193,8 @@ def test_a_scheduler_stepped_once_per_process(gogpt: Any, recipe: Any, monkeypat
     assert finding["evidence"]["planned_lr"] == planned_lr[2]
     assert metrics[1]["lr"] == finding["evidence"]["lr"]
     assert metrics[1]["lr"] == pytest.approx(planned_lr[min(1 + processes, 6)], rel=1e-9)
+    assert finding["evidence"]["mechanism"] == "stepped_often"
+    assert ("at least 5 times" if processes == 8 else "2 times a step") in finding["message"]  # step 2 has the rate of step 6, the last
 
 
 @planted("RUN602")
@@ -201,6 +203,7 @@ def test_a_scheduler_stepped_twice_during_warmup(gogpt: Any, recipe: Any, monkey
     finding, metrics = stopped(gogpt, recipe(train={"max_steps": 6, "warmup": 4}), "RUN602")
     assert [m["step"] for m in metrics] == [1, 2]
     assert finding["evidence"]["ratio"] == pytest.approx(3 / 2)
+    assert (finding["evidence"]["mechanism"], finding["evidence"]["factor"], finding["evidence"]["at"]) == ("stepped_often", 2, 3)
 
 
 @planted("RUN602")
@@ -210,6 +213,7 @@ def test_a_schedule_that_never_decays(gogpt: Any, recipe: Any, monkeypatch: pyte
     finding, metrics = stopped(gogpt, recipe(train=STEPS), "RUN602")
     assert [m["step"] for m in metrics] == [1, 2]
     assert "still the peak" in finding["message"]
+    assert (finding["evidence"]["mechanism"], finding["evidence"]["also"]) == ("no_decay", ["skipped"])
     assert finding["evidence"]["lr"] == finding["evidence"]["peak_lr"] == 1e-3
 
 
@@ -218,6 +222,54 @@ def test_a_schedule_that_ends_early(gogpt: Any, recipe: Any, monkeypatch: pytest
     scheduler(monkeypatch, built_for_fewer_steps)
     _, metrics = stopped(gogpt, recipe(train=STEPS), "RUN602")
     assert [m["step"] for m in metrics] == [1, 2]
+
+
+def factor_of(change: Callable[[int, Callable[[int], float]], float]) -> Callable[[GogptTrainer, Any], Any]:
+    """A scheduler whose rate after ``done`` steps is ``change(done, plan)``, in shares of the peak."""
+
+    def make(trainer: GogptTrainer, planned: Any) -> Any:
+        peak = trainer.plan.learning_rate
+        return torch.optim.lr_scheduler.LambdaLR(trainer.optimizer, lambda done: change(done, lambda step: trainer.plan.lr_at(step) / peak))
+
+    return make
+
+
+@planted("RUN602")
+@pytest.mark.parametrize(("change", "mechanism", "step"), [
+    (lambda done, plan: plan(done + 1 if done < 3 else done), "skipped", 4),
+    (lambda done, plan: 0.3 * plan(done + 1), "scaled", 1),
+    (lambda done, plan: math.log(max(1, done)) / math.log(2) if done < 3 else plan(done + 1), "from_zero", 1),
+    (lambda done, plan: plan(done + 1) if done < 2 else 0.123, "unknown", 3),
+    (lambda done, plan: plan(done + 1) if done < 2 else 5.0, "above", 3),
+], ids=["skipped", "scaled", "deepspeeds_warmup", "unknown", "above"])
+def test_each_mechanism_is_named_at_the_step_that_shows_it(
+    gogpt: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch, change: Any, mechanism: str, step: int,
+) -> None:
+    scheduler(monkeypatch, factor_of(change))
+    finding, metrics = stopped(gogpt, recipe(train={"max_steps": 8, "warmup": 1, "schedule": "cosine"}), "RUN602")
+    assert metrics[-1]["step"] == finding["evidence"]["step"] == step
+    assert finding["evidence"]["mechanism"] == ("unknown" if mechanism == "above" else mechanism)
+    assert ("above the peak" in finding["message"]) == (mechanism == "above")
+
+
+@planted("RUN602")
+def test_a_resumed_run_whose_scheduler_begins_anew(gogpt: Any, recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state of the scheduler is not restored: huggingface/transformers#27749, modelscope/ms-swift#10050."""
+    made = recipe(train={"max_steps": 8, "warmup": 1, "save_every": 4})
+    ran = gogpt("train", made)
+    assert ran.code == 0, ran.err
+    run = tmp_path / "run"
+    shutil.rmtree(run / "checkpoints" / "step-8")
+    shutil.rmtree(run / "final")
+    state = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    (run / "run.json").write_text(json.dumps({**state, "status": "interrupted"}), encoding="utf-8")
+    monkeypatch.setattr(torch.optim.lr_scheduler.LambdaLR, "load_state_dict", lambda self, state: None)
+    monkeypatch.setattr(torch.optim.Optimizer, "load_state_dict", lambda self, state: None)
+    again = gogpt("train", "--resume", run)
+    assert again.code == 1, again.err
+    finding = next(f for f in document(run, "findings.json")["findings"] if f["code"] == "RUN602")
+    assert (finding["evidence"]["mechanism"], finding["evidence"]["step"], finding["evidence"]["at"]) == ("restarted", 5, 1)
+    assert "resumed at step 5" in finding["message"]
 
 
 def test_the_same_scheduler_where_nothing_is_to_decay(gogpt: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:

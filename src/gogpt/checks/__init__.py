@@ -70,6 +70,17 @@ from gogpt.checks.foreign.foreign_rows_cut import CHECK as CFG225
 from gogpt.checks.foreign.foreign_stop_untrained import CHECK as CFG223
 from gogpt.checks.foreign.foreign_template_unfit import CHECK as CFG222
 from gogpt.checks.foreign.foreign_timeout_short import CHECK as CFG276
+from gogpt.checks.history.checkpoint_incomplete import CHECK as RUN663
+from gogpt.checks.history.epochs_differ import CHECK as RUN662
+from gogpt.checks.history.evaluation_rises import CHECK as RUN660
+from gogpt.checks.history.gradient_zero import CHECK as RUN668
+from gogpt.checks.history.loss_diverged import CHECK as RUN670
+from gogpt.checks.history.loss_flat import CHECK as RUN667
+from gogpt.checks.history.loss_near_zero import CHECK as RUN661
+from gogpt.checks.history.loss_too_large import CHECK as RUN669
+from gogpt.checks.history.shards_incomplete import CHECK as RUN664
+from gogpt.checks.history.steps_skipped import CHECK as RUN666
+from gogpt.checks.history.weights_empty import CHECK as RUN665
 from gogpt.checks.model.embedding_too_small import CHECK as MOD501
 from gogpt.checks.model.longer_than_context import CHECK as MOD504
 from gogpt.checks.model.lora_targets_missing import CHECK as MOD502
@@ -111,8 +122,8 @@ from gogpt.errors import GogptError
 from gogpt.findings import Check, Page, Stage
 
 __all__ = [
-    "ADAPTER", "CHECKS", "DEEPSPEED", "DOCTOR", "ENGINE_FILE", "FOREIGN", "MODEL", "PAGES", "PREFLIGHT", "PROOFS", "check_named", "codes", "page_of",
-    "run_check_named",
+    "ADAPTER", "CHECKS", "DEEPSPEED", "DOCTOR", "ENGINE_FILE", "FOREIGN", "HISTORY", "MODEL", "PAGES", "PREFLIGHT", "PROOFS", "check_named", "codes",
+    "page_of", "run_check_named",
 ]
 
 DEEPSPEED: tuple[Check, ...] = (
@@ -152,6 +163,7 @@ CHECKS: tuple[Check, ...] = (
     *PROOFS,
     RUN601, RUN602, RUN603, RUN604, RUN631,
     RUN650, RUN651, RUN652, RUN653, RUN654, RUN655, RUN656, RUN657, RUN658, RUN659,
+    RUN660, RUN661, RUN662, RUN663, RUN664, RUN665, RUN666, RUN667, RUN668, RUN669, RUN670,
     EXP701, EXP702, EXP711, EXP712, EXP713,
     *ADAPTER,
     EXP725, EXP730, EXP731, EXP732, EXP733, EXP734, EXP735,
@@ -160,6 +172,9 @@ CHECKS: tuple[Check, ...] = (
 
 DOCTOR: tuple[Check, ...] = (ENV120, ENV121, ENV122, ENV123, ENV124, ENV125, ENV126, ENV127, ENV128, ENV129)
 """The checks that look at the machine for ``gogpt doctor``; none of them is part of a preflight."""
+
+HISTORY: tuple[Check, ...] = (RUN601, RUN602, RUN603, *(c for c in CHECKS if c.stage is Stage.HISTORY))
+"""The checks of what a run left behind, whoever trained it."""
 
 PREFLIGHT: tuple[Check, ...] = tuple(
     c for c in CHECKS if c not in (*DOCTOR, *ENGINE_FILE) and c.stage in (Stage.ENV, Stage.CONFIG, Stage.DATA, Stage.TOKENS, Stage.MODEL)

@@ -15,6 +15,7 @@ from gogpt.facts import (
     Facts,
     ForeignFacts,
     GradientProof,
+    HistoryFacts,
     LossProof,
     ModelFacts,
     PackingProof,
@@ -75,6 +76,14 @@ VITALS = RunVitals(
 )
 
 RUN = RunFacts(steps_planned=300, last=STEP, planned_lr=1.9e-4, peak_lr=2e-4, vitals=VITALS)
+
+PAST = HistoryFacts(
+    path="out", tool="Trainer", num_records=30, first_step=10, last_step=300, last_epoch=3.0, steps_planned=300, planned_from="max_steps",
+    epochs_planned=3.0, finished=True, world_size=1, precision="bf16", accumulation=4, vocab_size=49152, num_losses=30, first_loss=2.31,
+    first_loss_step=10, early_loss=2.2, late_loss=1.1, lowest_loss=1.08, loss_spread=0.8, num_rates=30, peak_lr=2e-4, last_lr=1e-6,
+    num_grad_norms=30, num_evals=3, last_eval=1.3, lowest_eval=1.29, lowest_eval_step=200, evals_after_lowest=1, loss_at_lowest_eval=1.2,
+    skipped_steps=2, steps_seen=300, checkpoint="out/checkpoint-300",
+)
 
 EXPORT = ExportFacts(
     max_difference=2e-5, tolerance=1e-3, effect=3.7, reloaded_difference=2e-5, probe_tokens=192, base="models/base",
@@ -146,4 +155,4 @@ PROOFS = ProofFacts(
 )
 
 HEALTHY = Facts(env=ENV, plan=PLAN, data=DATA, tokenizer=TOKENIZER, model=MODEL, run=RUN, export=EXPORT, served=SERVED, engine=replace(ENGINE, bf16=False),
-                foreign=FOREIGN, adapter=ADAPTER, weights=WEIGHTS, doctor=DOCTOR, proofs=PROOFS)
+                foreign=FOREIGN, adapter=ADAPTER, weights=WEIGHTS, doctor=DOCTOR, proofs=PROOFS, history=PAST)

@@ -1185,6 +1185,25 @@ gogpt train --resume runs/a""",
   expected: 8, whose parts of the optimizer lie in it
   fix:      gogpt train --resume runs/a parallel.processes=8""",
     ),
+    "RUN615": _page(
+        title=("what a run left behind cannot be read", "无法读取训练留下的文件"),
+        what=(
+            "Whether the files that gogpt check was given as a run (trainer_state.json, event files, logs, run folders) can be read.",
+            "检查作为训练结果交给 gogpt check 的文件（trainer_state.json、事件文件、日志、训练目录）能否读取。",
+        ),
+        why=(
+            "A verdict on half of a history could be wrong. A record that is cut off at the end of a file (a run that was killed) is no error: it is counted and told.",
+            "只凭半份记录下的结论可能是错的。文件末尾被截断的记录（训练被杀掉）不算错误：会被计数并告知。",
+        ),
+        fix=(
+            "Give the folder as the trainer wrote it, or one of its files: trainer_state.json, an events.out.tfevents file, a log.",
+            "给出训练器写下的目录，或其中的文件：trainer_state.json、events.out.tfevents 文件、日志。",
+        ),
+        example="""RUN615 out/trainer_state.json: what the run left cannot be read: no log_history
+  fix:      give a run folder, a checkpoint, an event file or a log as the trainer wrote it
+
+gogpt check out/checkpoint-300""",
+    ),
     "RUN620": _page(
         title=("out of memory", "内存不足"),
         what=(

@@ -88,7 +88,8 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "input_ids, labels": "token ids; the same, with -100 where nothing is trained. Labels are not shifted",
         "tokens, pieces": "the tokenizer's name of each token; its readable text",
     }),
-    "check": ("`gogpt check RECIPE --format json`, `gogpt train RECIPE --dry-run --format json`, and `findings.json` of a run.", {
+    "check": ("`gogpt check RECIPE --format json`, `gogpt train RECIPE --dry-run --format json`, and `findings.json` of a run. "
+              "Of what a run left (kinds `trainer_run`, `tensorboard`, `log`, `deepspeed_checkpoint`, `gogpt_run`) `history` stands beside these: the numbers judged.", {
         "object": '`{"path", "kind"}`',
         "findings": "errors first; each as below",
         "checked": "codes of the checks that ran",

@@ -57,18 +57,23 @@ Handler = Callable[[Path, str, Asked], Checked]
 
 def handler_of(path: Path, name: str, asked: Asked) -> Handler | None:
     """What checks an object; None for one that is to be skipped. Raises GogptError CFG206."""
+    from gogpt.autopsy import find_leavings
     from gogpt.errors import GogptError
     from gogpt.recognise import recognise
 
     if not path.exists():
         return HANDLERS["recipe"]  # which says so, with the near names
+    left = find_leavings(path)
     try:
         found = recognise(path, name)
     except GogptError:
+        if left is not None:
+            return HANDLERS["run"]
         if asked.skip_unknown:
             return None
         raise
-    kinds = found.kinds
+    # Records of steps are rows of JSON too.
+    kinds = ("run",) if left is not None and found.kinds == ("data",) else found.kinds
     kind = next((k for k in kinds if k in HANDLERS), None)
     if asked.skip_unknown and (kind is None or not found.sure):
         return None
@@ -309,6 +314,31 @@ def check_tokenizer(path: Path, name: str, asked: Asked) -> Checked:
     return Checked(path=name, kind="tokenizer", verdict=verdict)
 
 
+def check_run_whole(path: Path, name: str, asked: Asked) -> Checked:
+    """What a run left, and the adapter or model that lies in the same folder."""
+    from dataclasses import replace
+
+    from gogpt.cli.check_run import check_run
+    from gogpt.errors import GogptError
+    from gogpt.findings import Severity
+    from gogpt.recognise import recognise
+
+    try:
+        kinds = recognise(path, name).kinds
+    except GogptError:
+        kinds = ()
+    beside = next((k for k in ("adapter", "model") if k in kinds), None)
+    run = check_run(path, name, asked)
+    if beside is None:
+        return run
+    more = HANDLERS[beside](path, name, replace(asked, assignments=()))
+    order = list(Severity)
+    findings = sorted((*run.verdict.findings, *more.verdict.findings), key=lambda f: order.index(f.severity))
+    verdict = replace(run.verdict, findings=tuple(findings), checked=(*run.verdict.checked, *more.verdict.checked),
+                      not_checked=(*run.verdict.not_checked, *more.verdict.not_checked))
+    return replace(run, verdict=verdict, extra={**more.extra, **run.extra})
+
+
 HANDLERS: Mapping[str, Handler] = {
     "recipe": check_recipe,
     "deepspeed": check_deepspeed,
@@ -319,6 +349,9 @@ HANDLERS: Mapping[str, Handler] = {
     "trl": _foreign("trl", "trl"),
     "script": _foreign(None, "script"),
     "data": check_dataset,
+    "run": check_run_whole,
+    "events": check_run_whole,
+    "log": check_run_whole,
     "adapter": check_adapter,
     "model": check_model,
     "tokenizer": check_tokenizer,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from gogpt.checks.cases import RUN, STEP
+from gogpt.checks.cases import PAST, RUN, STEP
 from gogpt.facts import Facts, to_json
 from gogpt.findings import Check, Finding, Page, Severity, Stage, Text
 
@@ -21,6 +21,10 @@ AT_START = Text(
     en="{what} was not finite before the first step was recorded",
     zh="在记录第一步之前，{what} 就不是有限数",
 )
+LOGGED = Text(
+    en="{what} is not finite in {count} records, from step {step} on",
+    zh="{what} 从第 {step} 步起在 {count} 条记录中不是有限数",
+)
 SAVED = Text(
     en="look at the batch saved in {saved_batch}; lower train.learning_rate, and use bf16 or fp32 instead of fp16",
     zh="查看保存在 {saved_batch} 的批次；降低 train.learning_rate，用 bf16 或 fp32 代替 fp16",
@@ -32,9 +36,12 @@ FIX = Text(
 
 
 def run(facts: Facts) -> Iterator[Finding]:
+    past = facts.history
+    if facts.run is None and past is not None and past.non_finite is not None:
+        evidence = {"what": past.non_finite, "step": past.non_finite_step, "count": past.non_finite_count, "precision": past.precision, "peak_lr": past.peak_lr}
+        yield Finding(code="RUN601", severity=Severity.ERROR, message=LOGGED, evidence=to_json(evidence), fix=FIX, where=past.path)
     seen = facts.run
-    assert seen is not None
-    if seen.non_finite is None:
+    if seen is None or seen.non_finite is None:
         return
     last = seen.last
     evidence = to_json({
@@ -56,13 +63,16 @@ CHECK = Check(
     stage=Stage.RUN,
     severity=Severity.ERROR,
     needs=("run",),
+    instead="history",
     run=run,
     page=Page(
         title=Text(en="the loss or the gradient is not finite", zh="损失或梯度不是有限数"),
         what=Text(
             en="Whether the raw loss and the gradient norm of the step are finite, read before any logging filter. A run stops "
-            "before the update, so that the weights stay good, and the batch is saved.",
-            zh="在任何日志过滤器之前读取每步的原始损失和梯度范数，检查是否为有限数。训练在更新之前停止，权重不受污染，并保存该批次。",
+            "before the update, so that the weights stay good, and the batch is saved. In the records of a finished run: a printed loss, evaluation loss, "
+            "or gradient norm to the end.",
+            zh="在任何日志过滤器之前读取每步的原始损失和梯度范数，检查是否为有限数。训练在更新之前停止，权重不受污染，并保存该批次。对已结束训练的记录："
+            "检查打印出的损失、评估损失，以及直到最后的梯度范数。",
         ),
         why=Text(
             en="After one such update every weight is NaN. transformers replaces NaN in its log by default "
@@ -90,6 +100,7 @@ train:
         Facts(run=replace(RUN, non_finite="loss", last=None, planned_lr=None)),
         Facts(run=replace(RUN, non_finite="update_norm", last=replace(STEP, update_norm=float("inf")))),
         Facts(run=replace(RUN, non_finite="evaluation loss")),
+        Facts(history=replace(PAST, non_finite="loss", non_finite_step=41, non_finite_count=12)),
     ),
-    silent=(Facts(run=RUN), Facts(run=replace(RUN, last=None, planned_lr=None))),
+    silent=(Facts(history=PAST), Facts(run=RUN), Facts(run=replace(RUN, last=None, planned_lr=None))),
 )

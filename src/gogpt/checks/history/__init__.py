@@ -1,0 +1,1 @@
+"""Stage history: what a run left behind, whoever trained it."""
