@@ -231,7 +231,7 @@ def _shape(points: Points, plan: Plan, peak: float) -> tuple[str, dict[str, Any]
         sure = asked == fall.shape or (fall.shape == "linear" and round(factor) == world)
         if near and sure and fall.covered >= 0.2:
             return "per_process" if round(factor) == world else "stepped_often", {**told, "factor": round(factor), "share": 1 / round(factor)}
-    if asked in ("linear", "cosine") and asked != fall.shape and fall.covered >= 0.5 and fall.other_error > 0.03:
+    if asked in ("linear", "cosine") and asked != fall.shape and fall.covered >= 0.5 and fall.other_error > max(0.02, 4 * fall.error):
         return "other_schedule", told
     return None
 
