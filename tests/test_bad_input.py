@@ -123,7 +123,6 @@ def test_what_is_no_recipe(text: str, code: str, said: str, tmp_path: Path, tiny
     ("data.train.0.schema=alpacca", "DAT306", "did you mean 'alpaca'?"),
     ("data.train=nowhere/*.jsonl", "DAT300", "no file matches"),
     ("data.train.0.weight=0.001", "DAT308", "of which the weights take none"),
-    ("method.kind=qlora", "CFG230", "method.kind: qlora"),
     ("parallel.engine=fsdp", "CFG230", "parallel.engine: fsdp"),
     ("parallel.processes=2", "CFG230", "parallel.processes: 2"),
     ("parallel.zero=3", "CFG230", "parallel.zero"),
@@ -135,8 +134,8 @@ def test_a_setting_that_cannot_be(command: str, assignment: str, code: str, said
 
 
 def test_unsupported_settings_are_all_named(recipe: Callable[..., Path], refused: Refused) -> None:
-    path = recipe(method={"kind": "qlora"}, parallel={"engine": "deepspeed", "processes": 2, "zero": 2, "config": "ds.json"})
-    refused("check", "-q", path, code="CFG230", said=["qlora", "deepspeed", "processes: 2", "parallel.zero", "parallel.config"])
+    path = recipe(parallel={"engine": "deepspeed", "processes": 2, "zero": 2, "config": "ds.json"})
+    refused("check", "-q", path, code="CFG230", said=["deepspeed", "processes: 2", "parallel.zero", "parallel.config"])
 
 
 @pytest.mark.parametrize(("key", "said"), [

@@ -177,6 +177,12 @@ class ModelFacts:
     """their rows train under this recipe's method, or have been trained by an earlier run"""
     added_seen: int = 0
     """how often they occur in the training examples"""
+    quantised_already: str = ""
+    """how the base's own config.json says that it is quantised (gptq, awq, bitsandbytes ...); nothing where it is not"""
+    quantised_modules: int = 0
+    """qlora: linear modules that are held in 4 bits"""
+    unquantised_modules: tuple[str, ...] = ()
+    """qlora: linear modules of the layers that are not, as ``name (rows x columns)``"""
     packing_unsafe: str | None = None
     """why documents packed into a row could see each other in this architecture, or None"""
 
@@ -235,6 +241,16 @@ class ExportFacts:
     probe_tokens: int
     base: str
     adapter: str
+    probe_loss_before: float = 0.0
+    """mean cross-entropy over the probe sequence: of the base as it was trained + adapter"""
+    probe_loss_after: float = 0.0
+    """... and of the merged model"""
+    trained_base: str = "full"
+    """what the base was held in while the adapter was trained: full, nf4 or fp4"""
+    merged_base: str = "full"
+    """what the weights that it was merged into stand for: the same, or another"""
+    trained_difference: float = 0.0
+    """largest |merged - (base as it was trained + adapter)|; another base than that trained is not held to the tolerance"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

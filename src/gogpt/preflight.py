@@ -20,6 +20,7 @@ from gogpt.findings import Verdict, judge
 from gogpt.modelfiles import Checkpoint, check_new_tokens, find_model, find_tokenizer, model_facts
 from gogpt.packing import batch_rows
 from gogpt.plan import RunPlan, document_rows, make_plan
+from gogpt.quantisation import check_base, check_method, quantised_facts
 from gogpt.show import pick_samples
 from gogpt.templates import NO_TEMPLATE, Template, pick_template
 from gogpt.tokenize import Tokenizer
@@ -99,10 +100,12 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
     refuse_unbuilt(config)
     refuse_misplaced(config)
     refuse_unstreamed(config)
+    check_method(config)
     for code in config.checks.allow:
         page_of(code)  # a misspelt code would allow nothing, and say so only after hours
     folder = find_model(config.model)
     check_new_tokens(config.method, folder)
+    check_base(config, folder)
     env = collect_env(Path(config.output))
     stream = None
     if config.data.streaming:
@@ -121,7 +124,7 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
         data = replace(data, tokens=plan.tokens, trained_tokens=plan.trained_tokens, longest=int(prepared.train.lengths.max(initial=0)))
     sample = stretches_of(tokenizer, (prepared.train[i].input_ids for i in pick_samples(prepared.train, prepared.sampled, NUM_COMPARED))) if tokenizer.other else []
     facts = Facts(env=env, plan=plan.facts(config), data=data, tokenizer=tokenizer_facts(tokenizer, sample),
-                  model=count_added(model_facts(config, folder, tokenizer), read_extension(folder), prepared))
+                  model=count_added(quantised_facts(model_facts(config, folder, tokenizer), config, folder), read_extension(folder), prepared))
     verdict = judge(PREFLIGHT, facts, allow=config.checks.allow)
     return Preflight(config=config, folder=folder, tokenizer=tokenizer, template=template,
                      prepared=replace(prepared, facts=data), plan=plan, facts=facts, verdict=verdict, stream=stream)
@@ -192,7 +195,6 @@ def refuse_unstreamed(config: RunConfig) -> None:
 def refuse_unbuilt(config: RunConfig) -> None:
     """A setting that would be silently ignored is refused by name."""
     unbuilt = {
-        "method.kind: qlora": config.method.kind == "qlora",
         f"parallel.engine: {config.parallel.engine}": config.parallel.engine != "ddp",
         f"parallel.processes: {config.parallel.processes}": config.parallel.processes != 1,
         "parallel.zero": config.parallel.zero is not None,
@@ -201,4 +203,4 @@ def refuse_unbuilt(config: RunConfig) -> None:
     asked = [name for name, yes in unbuilt.items() if yes]
     if asked:
         raise GogptError("CFG230", "this version does not offer " + ", ".join(asked), where="recipe",
-                         expected="one process; method lora, full or freeze", fix="take the setting out")
+                         expected="one process", fix="take the setting out")

@@ -40,15 +40,18 @@ from gogpt.checks.env.precision_unsupported import CHECK as ENV101
 from gogpt.checks.env.torch_cuda_mismatch import CHECK as ENV121
 from gogpt.checks.export.merge_differs import CHECK as EXP701
 from gogpt.checks.export.merge_is_base import CHECK as EXP702
+from gogpt.checks.export.merged_into_other_base import CHECK as EXP740
 from gogpt.checks.export.prompt_not_prefix import CHECK as EXP712
 from gogpt.checks.export.served_double_bos import CHECK as EXP713
 from gogpt.checks.export.stop_not_served import CHECK as EXP711
 from gogpt.checks.model.embedding_too_small import CHECK as MOD501
+from gogpt.checks.model.left_unquantised import CHECK as MOD541
 from gogpt.checks.model.longer_than_context import CHECK as MOD504
 from gogpt.checks.model.lora_targets_missing import CHECK as MOD502
 from gogpt.checks.model.new_rows_untrained import CHECK as MOD507
 from gogpt.checks.model.nothing_trainable import CHECK as MOD505
 from gogpt.checks.model.packing_unsafe import CHECK as MOD503
+from gogpt.checks.model.quantised_already import CHECK as MOD540
 from gogpt.checks.pages import PAGES
 from gogpt.checks.run.loss_exactly_zero import CHECK as RUN603
 from gogpt.checks.run.lr_left_plan import CHECK as RUN602
@@ -80,9 +83,9 @@ CHECKS: tuple[Check, ...] = (
     *DEEPSPEED,
     DAT310, DAT311, DAT312,
     TOK401, TOK402, TOK403, TOK404, TOK405, TOK406, TOK407, TOK411,
-    MOD501, MOD502, MOD503, MOD504, MOD505, MOD507,
+    MOD501, MOD502, MOD503, MOD504, MOD505, MOD507, MOD540, MOD541,
     RUN601, RUN602, RUN603, RUN604,
-    EXP701, EXP702, EXP711, EXP712, EXP713,
+    EXP701, EXP702, EXP711, EXP712, EXP713, EXP740,
 )
 """In the order of a run: the stages, and within a stage by code."""
 

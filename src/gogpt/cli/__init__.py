@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -84,6 +85,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    # bitsandbytes, which peft imports where it is installed, tells every process of a kernel for one family of CPUs.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         code = app(list(arguments), prog_name="gogpt", standalone_mode=False)
         return int(code) if isinstance(code, int) else 0

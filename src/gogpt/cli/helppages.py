@@ -298,7 +298,7 @@ NOTES = {
 """Meanings of keys whose field in config.py has no description of its own."""
 
 REFUSED: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "method.kind": ("qlora", ("qlora",)), "parallel.engine": ("fsdp, deepspeed", ("fsdp", "deepspeed")),
+    "parallel.engine": ("fsdp, deepspeed", ("fsdp", "deepspeed")),
     "parallel.processes": ("more than 1", (2,)),
     "parallel.zero": ("any value", (0, 1, 2, 3)), "parallel.config": ("any value", ("ds.json",)),
 }
