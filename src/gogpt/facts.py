@@ -242,7 +242,7 @@ class ExportFacts:
     base: str
     adapter: str
     probe_loss_before: float = 0.0
-    """mean cross-entropy over the probe sequence: of the base as it was trained + adapter"""
+    """mean cross-entropy over the trained tokens of the probe sequence: of the base as it was trained + adapter"""
     probe_loss_after: float = 0.0
     """... and of the merged model"""
     trained_base: str = "full"

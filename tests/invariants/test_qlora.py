@@ -49,8 +49,8 @@ def test_accumulation_1x8_is_8x1(gogpt, qlora, tmp_path):
     for micro in (1, 8):
         ran = gogpt("train", path, f"train.micro_batch_size={micro}", f"output={tmp_path / f'micro{micro}'}", "-q")
         assert ran.code == 0, ran.err
-    # Measured 9.5e-7 in losses and 6e-6 in weights over 14 steps: sums of a few hundred terms in another order.
-    assert_same(tmp_path / "micro1", tmp_path / "micro8", atol=2e-5)
+    # As for lora: float32 sums of a few hundred terms in another order.
+    assert_same(tmp_path / "micro1", tmp_path / "micro8", atol=5e-6)
 
 
 def test_resumed_is_straight(gogpt, qlora, tmp_path, monkeypatch):
