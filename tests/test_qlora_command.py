@@ -74,7 +74,7 @@ def test_settings_that_do_not_go_together(gogpt: Any, recipe: Any, tiny64: Path,
     for command in ("check", "plan", "train"):
         ran = gogpt(command, recipe(model=str(tiny64), method={"kind": "qlora"}), *settings, "-q")
         assert ran.code == 2
-        assert said in refused_line(ran.err, "CFG240")
+        assert said in refused_line(ran.err, "CFG233")
 
 
 def test_weights_that_are_no_safetensors(gogpt: Any, recipe: Any, tiny64: Path, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_weights_that_are_no_safetensors(gogpt: Any, recipe: Any, tiny64: Path, 
     (base / "model.safetensors").unlink()
     ran = gogpt("check", recipe(model=str(base), method={"kind": "qlora"}), "-q")
     assert ran.code == 2
-    assert "safetensors" in refused_line(ran.err, "CFG240")
+    assert "safetensors" in refused_line(ran.err, "CFG233")
 
 
 def test_without_bitsandbytes(gogpt: Any, recipe: Any, tiny64: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -344,6 +344,8 @@ class DoctorFacts:
     """which toolkit (links resolved) CUDA_HOME, PATH and LD_LIBRARY_PATH name first, where they name one that exists"""
     missing_paths: tuple[str, ...] = ()
     """entries that name CUDA and do not exist, as ``PATH: /usr/usr/local/cuda/bin``"""
+    toolkit_lacks: tuple[str, ...] = ()
+    """what a build needs of the toolkit that CUDA_HOME (or PATH) names, and that is not in it"""
     nvcc_max_gcc: int | None = None
     """newest GCC that the toolkit's crt/host_config.h takes"""
     compiler: str | None = None
@@ -359,6 +361,12 @@ class DoctorFacts:
     gpus: tuple[str, ...] = ()
     capabilities: tuple[float, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    torch_hip: str | None = None
+    """the ROCm version that torch was built with"""
+    bitsandbytes_libraries: tuple[str, ...] = ()
+    """native libraries in bitsandbytes' folder, as ``cpu``, ``cuda124``, ``rocm64``"""
+    bitsandbytes_wanted: str | None = None
+    """the one that it would load on this machine; None: it is not installed"""
     flash_attn_missing: tuple[str, ...] = ()
     """symbols that flash-attn's extension wants of torch's c10 libraries, and that those do not have"""
     interfaces: tuple[str, ...] = ()

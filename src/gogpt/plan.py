@@ -172,7 +172,7 @@ def pick_precision(config: RunConfig, env: EnvFacts) -> str:
 def pick_weights_dtype(config: RunConfig, precision: str) -> str:
     """dtype that the base is loaded in. Weights that train stay float32 (mixed precision keeps masters)."""
     if config.model.dtype != "auto" and (config.method.kind != "qlora" or precision != "fp32"):
-        return config.model.dtype  # qlora without autocast is float32 throughout (CFG240)
+        return config.model.dtype  # qlora without autocast is float32 throughout (CFG233)
     if config.method.kind in ("full", "freeze") or precision == "fp32":
         return "float32"
     return {"bf16": "bfloat16", "fp16": "float16"}[precision]

@@ -112,17 +112,17 @@ def own_quantisation(checkpoint: Checkpoint) -> str:
 
 
 def check_base(config: RunConfig, folder: Path) -> None:
-    """Raises GogptError CFG240 where a module that is held in 4 bits shall be trained whole."""
+    """Raises GogptError CFG233 where a module that is held in 4 bits shall be trained whole."""
     if config.method.kind != "qlora":
         return
     checkpoint = Checkpoint(folder)
     if not checkpoint.tensors:
-        raise GogptError("CFG240", "method qlora needs weights in safetensors files: what is quantised is planned from their headers",
+        raise GogptError("CFG233", "method qlora needs weights in safetensors files: what is quantised is planned from their headers",
                          where=str(folder), fix="convert the model (transformers: save_pretrained), or method.kind: lora")
     asked = set(config.method.modules_to_save)
     names = sorted({name.rsplit(".", 1)[-1] for name in split_modules(checkpoint)[0] if asked & set(name.split("."))})
     if names:
-        raise GogptError("CFG240", "method.modules_to_save names modules that are held in 4 bits, which cannot be trained whole",
+        raise GogptError("CFG233", "method.modules_to_save names modules that are held in 4 bits, which cannot be trained whole",
                          where="recipe", got=", ".join(names), expected="embed_tokens, lm_head or a norm", fix="adapt them: method.targets")
 
 
@@ -144,17 +144,17 @@ def quantised_facts(facts: ModelFacts, config: RunConfig, folder: Path) -> Model
 
 
 def check_method(config: RunConfig) -> None:
-    """Settings that qlora cannot do, or that only qlora can. Raises GogptError CFG240, ENV111."""
+    """Settings that qlora cannot do, or that only qlora can. Raises GogptError CFG233, ENV111."""
     method = config.method
     defaults = type(method).model_fields
     if method.kind != "qlora":
         said = [f"method.{key}: {getattr(method, key)}" for key in ("quant_type", "double_quant") if getattr(method, key) != defaults[key].default]
         if said:
-            raise GogptError("CFG240", f"{', '.join(said)}: method {method.kind} quantises nothing", where="recipe",
+            raise GogptError("CFG233", f"{', '.join(said)}: method {method.kind} quantises nothing", where="recipe",
                              expected="method.kind: qlora", fix="take it out, or choose qlora")
         return
     if config.model.dtype not in ("auto", "float32") and config.train.precision == "fp32":
-        raise GogptError("CFG240", f"model.dtype: {config.model.dtype} with train.precision: fp32: the norms of a quantised base are float32, "
+        raise GogptError("CFG233", f"model.dtype: {config.model.dtype} with train.precision: fp32: the norms of a quantised base are float32, "
                          "and nothing would cast between the two", where="recipe", expected="model.dtype: auto",
                          fix="take model.dtype out, or train.precision: bf16")
     check_bitsandbytes("recipe: method.kind: qlora")

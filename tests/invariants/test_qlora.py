@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("bitsandbytes")
+
+from test_packing import documents, tensors
+from test_training import assert_same
 
 from conftest import read_metrics, rows
 from gogpt.adapters import add_method, quantisation_of_adapter
@@ -23,8 +25,6 @@ from gogpt.modelfiles import Checkpoint
 from gogpt.packing import batch_rows, pack
 from gogpt.plan import WEIGHT_BYTES
 from gogpt.quantisation import Quantisation, quantised_bytes, split_modules, weight_bytes
-from test_packing import documents, tensors
-from test_training import assert_same
 
 NF4 = Quantisation(quant_type="nf4", double_quant=True, dtype="float32")
 

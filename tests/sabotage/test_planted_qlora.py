@@ -12,7 +12,6 @@ import pytest
 import torch
 from peft import LoraModel
 from planted import by_code, caught, finished, planted, refusal, silent, warned
-
 from safetensors.torch import load_file, save_file
 
 pytest.importorskip("bitsandbytes")

@@ -27,6 +27,7 @@ from gogpt.checks.engine.warmup_logarithmic import CHECK as CFG265
 from gogpt.checks.engine.warmup_peak_missing import CHECK as CFG262
 from gogpt.checks.engine.warmup_steps_missing import CHECK as CFG263
 from gogpt.checks.engine.zero3_not_gathered import CHECK as CFG270
+from gogpt.checks.env.bitsandbytes_unfit import CHECK as ENV132
 from gogpt.checks.env.build_tools_missing import CHECK as ENV122
 from gogpt.checks.env.cuda_paths_disagree import CHECK as ENV120
 from gogpt.checks.env.disk_or_memory_short import CHECK as ENV125
@@ -78,7 +79,7 @@ DEEPSPEED: tuple[Check, ...] = (
 
 CHECKS: tuple[Check, ...] = (
     ENV101,
-    ENV120, ENV121, ENV122, ENV123, ENV124, ENV125, ENV126, ENV127, ENV128, ENV129,
+    ENV120, ENV121, ENV122, ENV123, ENV124, ENV125, ENV126, ENV127, ENV128, ENV129, ENV132,
     CFG210, CFG211, CFG212, CFG213, CFG214,
     *DEEPSPEED,
     DAT310, DAT311, DAT312,
@@ -89,7 +90,7 @@ CHECKS: tuple[Check, ...] = (
 )
 """In the order of a run: the stages, and within a stage by code."""
 
-DOCTOR: tuple[Check, ...] = (ENV120, ENV121, ENV122, ENV123, ENV124, ENV125, ENV126, ENV127, ENV128, ENV129)
+DOCTOR: tuple[Check, ...] = (ENV120, ENV121, ENV122, ENV123, ENV124, ENV125, ENV126, ENV127, ENV128, ENV129, ENV132)
 """The checks that look at the machine for ``gogpt doctor``; none of them is part of a preflight."""
 
 PREFLIGHT: tuple[Check, ...] = tuple(

@@ -303,6 +303,29 @@ method:
   kind: lora
   new_tokens: all""",
     ),
+    "CFG233": _page(
+        title=("a setting that method qlora cannot do, or that only it can", "qlora 方法不支持或仅其支持的设置"),
+        what=(
+            "Whether quant_type and double_quant stand beside method qlora, whether modules_to_save names a module that is held in 4 bits, "
+            "whether model.dtype fits train.precision, and whether the weights are in safetensors files.",
+            "检查 quant_type、double_quant 是否与 qlora 方法一同使用，modules_to_save 是否点名了以 4-bit 保存的模块，model.dtype 与 train.precision 是否相配，"
+            "以及权重是否为 safetensors 文件。",
+        ),
+        why=(
+            "Packed whole numbers have no gradient, and a setting that says nothing would be ignored.",
+            "打包的整数没有梯度；不起作用的设置等于被忽略。",
+        ),
+        fix=(
+            "Adapt the module (method.targets) instead of saving it whole; leave model.dtype at auto; take out what belongs to another method.",
+            "用 method.targets 适配该模块，而不是整体保存；model.dtype 保持 auto；去掉属于其他方法的设置。",
+        ),
+        example="""CFG233 recipe: method.modules_to_save names modules that are held in 4 bits, which cannot be trained whole
+  got:      down_proj
+  expected: embed_tokens, lm_head or a norm
+  fix:      adapt them: method.targets
+
+method: {kind: qlora, modules_to_save: [lm_head]}""",
+    ),
     "CFG240": _page(
         title=("rewriting needs the new name", "改写需要新的名称"),
         what=(
@@ -419,29 +442,6 @@ data:
 
 data:
   mix: {languages: {zh: 1, en: 1}}""",
-    ),
-    "CFG240": _page(
-        title=("a setting that method qlora cannot do, or that only it can", "qlora 方法不支持或仅其支持的设置"),
-        what=(
-            "Whether quant_type and double_quant stand beside method qlora, whether modules_to_save names a module that is held in 4 bits, "
-            "whether model.dtype fits train.precision, and whether the weights are in safetensors files.",
-            "检查 quant_type、double_quant 是否与 qlora 方法一同使用，modules_to_save 是否点名了以 4-bit 保存的模块，model.dtype 与 train.precision 是否相配，"
-            "以及权重是否为 safetensors 文件。",
-        ),
-        why=(
-            "Packed whole numbers have no gradient, and a setting that says nothing would be ignored.",
-            "打包的整数没有梯度；不起作用的设置等于被忽略。",
-        ),
-        fix=(
-            "Adapt the module (method.targets) instead of saving it whole; leave model.dtype at auto; take out what belongs to another method.",
-            "用 method.targets 适配该模块，而不是整体保存；model.dtype 保持 auto；去掉属于其他方法的设置。",
-        ),
-        example="""CFG240 recipe: method.modules_to_save names modules that are held in 4 bits, which cannot be trained whole
-  got:      down_proj
-  expected: embed_tokens, lm_head or a norm
-  fix:      adapt them: method.targets
-
-method: {kind: qlora, modules_to_save: [lm_head]}""",
     ),
     "CFG250": _page(
         title=("a setting that means nothing in this stage", "该阶段中没有意义的设置"),

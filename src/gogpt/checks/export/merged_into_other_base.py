@@ -14,9 +14,9 @@ MOST_RISE = 0.01
 
 MESSAGE = Text(
     en="merged into another base ({merged_base}) than the adapter was trained on ({trained_base}): the loss on the probe texts was "
-    "{probe_loss_before:.4f} and is {probe_loss_after:.4f}, logits differ by up to {trained_difference:.3g} ({probe_tokens} tokens)",
-    zh="合并所用的基座（{merged_base}）不是训练适配器时的基座（{trained_base}）：探针文本上的损失由 {probe_loss_before:.4f} 变为 {probe_loss_after:.4f}，"
-    "logits 最多相差 {trained_difference:.3g}（{probe_tokens} 个 token）",
+    "{probe_loss_before} and is {probe_loss_after}, logits differ by up to {trained_difference} ({probe_tokens} tokens)",
+    zh="合并所用的基座（{merged_base}）不是训练适配器时的基座（{trained_base}）：探针文本上的损失由 {probe_loss_before} 变为 {probe_loss_after}，"
+    "logits 最多相差 {trained_difference}（{probe_tokens} 个 token）",
 )
 FIX = Text(
     en="leave --into out: the weights that were trained are merged, exactly",
@@ -31,11 +31,11 @@ def run(facts: Facts) -> Iterator[Finding]:
         return  # what differs then is a fault of the merge, and EXP701's
     rise = export.probe_loss_after - export.probe_loss_before
     evidence = to_json({
-        "probe_loss_before": export.probe_loss_before, "probe_loss_after": export.probe_loss_after, "trained_difference": export.trained_difference,
+        "probe_loss_before": round(export.probe_loss_before, 6), "probe_loss_after": round(export.probe_loss_after, 6),
+        "trained_difference": float(f"{export.trained_difference:.3g}"),
         "trained_base": export.trained_base, "merged_base": export.merged_base, "probe_tokens": export.probe_tokens, "most_rise": MOST_RISE,
         "base": export.base, "adapter": export.adapter,
     })
-    evidence |= {name: float(evidence[name]) for name in ("probe_loss_before", "probe_loss_after", "trained_difference")}
     yield Finding(code="EXP740", severity=Severity.WARNING if rise <= MOST_RISE else Severity.ERROR, message=MESSAGE, evidence=evidence,
                   fix=FIX, where=export.adapter)
 
@@ -70,7 +70,7 @@ CHECK = Check(
             "into those, which is exact.",
             zh="合并时不加 --into：gogpt merge 会重新生成训练时的 4-bit 基座，将其权重以 float32 展开后再合并，结果精确一致。",
         ),
-        example="""error EXP740 runs/a/final: merged into another base (full) than the adapter was trained on (nf4): the loss on the probe texts was 0.0026 and is 0.0290, logits differ by up to 1.9 (192 tokens)
+        example="""error EXP740 runs/a/final: merged into another base (full) than the adapter was trained on (nf4): the loss on the probe texts was 0.0026 and is 0.029, logits differ by up to 1.9 (192 tokens)
   fix: leave --into out: the weights that were trained are merged, exactly
 
 gogpt merge runs/a -o merged""",

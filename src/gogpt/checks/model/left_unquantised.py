@@ -42,7 +42,7 @@ def run(facts: Facts) -> Iterator[Finding]:
 
 
 QLORA = replace(PLAN, method="qlora")
-ODD = ("model.layers.0.mlp.down_proj (576 x 1500)",)
+ODD = tuple(f"model.layers.{n}.mlp.down_proj (576 x 1500)" for n in range(30))
 
 CHECK = Check(
     code="MOD541",
@@ -71,12 +71,12 @@ CHECK = Check(
             en="Nothing where memory suffices: gogpt plan counts them in full. Otherwise take a model whose widths are multiples of 64.",
             zh="内存足够则无需处理：gogpt plan 已按原样计入。否则换用宽度为 64 倍数的模型。",
         ),
-        example="""warning MOD541: 30 of 210 linear modules stay unquantised, since their rows are no whole number of blocks of 64: model.layers.0.mlp.down_proj (576 x 1500) ...
+        example="""warning MOD541: 30 of 210 linear modules stay unquantised, since their rows are no whole number of blocks of 64: model.layers.0.mlp.down_proj (576 x 1500), model.layers.1.mlp.down_proj (576 x 1500), model.layers.2.mlp.down_proj (576 x 1500), model.layers.3.mlp.down_proj (576 x 1500) ...
   fix: nothing, if the memory of the plan is enough; they train all the same
 
 method: {kind: qlora}""",
     ),
-    fires=(Facts(plan=QLORA, model=replace(MODEL, quantised_modules=180, unquantised_modules=ODD * 30)),
+    fires=(Facts(plan=QLORA, model=replace(MODEL, quantised_modules=180, unquantised_modules=ODD)),
            Facts(plan=QLORA, model=replace(MODEL, quantised_modules=0, unquantised_modules=ODD))),
     silent=(Facts(plan=QLORA, model=replace(MODEL, quantised_modules=210)), Facts(plan=PLAN, model=MODEL),
             Facts(plan=QLORA, model=replace(MODEL, quantised_already="gptq"))),
