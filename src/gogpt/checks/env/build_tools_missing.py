@@ -99,8 +99,8 @@ CHECK = Check(
     page=Page(
         title=Text(en="an extension cannot be built", zh="无法编译扩展"),
         what=Text(
-            en="Where deepspeed or flash-attn is installed beside a GPU: a C++ compiler, ninja, a GCC that nvcc takes (read from the toolkit's crt/host_config.h), a toolkit that knows the GPU's compute capability, and a TORCH_CUDA_ARCH_LIST that covers it.",
-            zh="装有 deepspeed 或 flash-attn 且有 GPU 时，检查：C++ 编译器、ninja、nvcc 接受的 GCC 版本（读自工具包的 crt/host_config.h）、工具包是否支持 GPU 的计算能力，以及 TORCH_CUDA_ARCH_LIST 是否包含它。",
+            en="Where deepspeed or flash-attn is installed beside a GPU: a C++ compiler, ninja, a GCC that nvcc takes (read from the toolkit's crt/host_config.h), a toolkit that is whole (ptxas, cicc, headers, a libcudart.so to link) and knows the GPU's compute capability, and a TORCH_CUDA_ARCH_LIST that covers it.",
+            zh="装有 deepspeed 或 flash-attn 且有 GPU 时，检查：C++ 编译器、ninja、nvcc 接受的 GCC 版本（读自工具包的 crt/host_config.h）、工具包是否完整（ptxas、cicc、头文件、可供链接的 libcudart.so）、是否支持 GPU 的计算能力，以及 TORCH_CUDA_ARCH_LIST 是否包含它。",
         ),
         why=Text(
             en="DeepSpeed compiles its optimizers at the first step, not when it is installed: the run fails after the model is loaded and the data prepared. bitsandbytes and most flash-attn wheels come compiled.",
