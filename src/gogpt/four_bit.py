@@ -47,10 +47,10 @@ def settle_quantised(model: Any, folder: Path, quant: Quantisation, dtype: str) 
     """
     for _, module in modules_in_4bit(model):
         module.support_avx512bf16_for_cpu = False
-    if quant.dtype != dtype:
-        for parameter in model.parameters():
-            if type(parameter).__name__ != "Params4bit":
-                parameter.data = parameter.data.to(DTYPES[dtype])
+    for parameter in model.parameters():
+        if type(parameter).__name__ != "Params4bit":
+            # A copy: what stays as a view of the mapped file would keep all of it in memory, the original weights too.
+            parameter.data = parameter.data.to(DTYPES[dtype], copy=True)
     prove_quantised(model, folder)
 
 
