@@ -1033,8 +1033,8 @@ model: models/base""",
         title=("the 4-bit base is not the base", "4-bit 基座与原基座不符"),
         what=(
             "After a base was loaded in 4 bits: whether exactly the planned modules are, and whether those of the first and the last layer "
-            "compute what the weights on the disk do, to an error of 0.3 of the output (4 bits cost about 0.1).",
-            "以 4-bit 加载基座后，检查被量化的模块是否正是计划中的模块，以及首末两层模块的输出与磁盘上的权重是否一致，误差不超过输出的 0.3（4-bit 本身约为 0.1）。",
+            "compute with the weights on the disk: each within 0.22 of the scale of its block of 64 (half the widest gap of nf4 is 0.14, of fp4 0.17).",
+            "以 4-bit 加载基座后，检查被量化的模块是否正是计划中的模块，以及首末两层模块实际使用的权重与磁盘上的是否一致：误差不超过所在 64 个一块的缩放系数的 0.22（nf4 最大间隔的一半为 0.14，fp4 为 0.17）。",
         ),
         why=(
             "Which kernel quantises and multiplies depends on the release, the processor and the shape. bitsandbytes 0.50.2 with AVX-512 gives "
@@ -1048,8 +1048,8 @@ model: models/base""",
             "换用其他版本的 bitsandbytes，或使用 method.kind: lora。报错会给出模块和误差。",
         ),
         example="""MOD542 models/base: the 4-bit weights of model.layers.0.self_attn.q_proj do not stand for those of the base
-  got:      outputs off by 1.04 of their size
-  expected: at most 0.3
+  got:      off by up to 0.61 of their block's scale
+  expected: at most 0.22
   fix:      another release of bitsandbytes, or method.kind: lora
 
 method: lora""",
