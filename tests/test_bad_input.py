@@ -123,9 +123,9 @@ def test_what_is_no_recipe(text: str, code: str, said: str, tmp_path: Path, tiny
     ("data.train.0.schema=alpacca", "DAT306", "did you mean 'alpaca'?"),
     ("data.train=nowhere/*.jsonl", "DAT300", "no file matches"),
     ("data.train.0.weight=0.001", "DAT308", "of which the weights take none"),
-    ("parallel.engine=fsdp", "CFG230", "parallel.engine: fsdp"),
-    ("parallel.processes=2", "CFG230", "parallel.processes: 2"),
-    ("parallel.zero=3", "CFG230", "parallel.zero"),
+    ("parallel.zero=3", "CFG253", "parallel.zero without engine: deepspeed"),
+    ("parallel.offload=all", "CFG253", "parallel.offload with engine: ddp"),
+    ("parallel.processes=0", "CFG202", "should be greater than or equal to 1"),
     ("method.targets='['", "MOD502", "no valid regular expression"),
     ("checks.allow=[TOK304]", "CFG205", "TOK403"),
 ])
@@ -133,9 +133,29 @@ def test_a_setting_that_cannot_be(command: str, assignment: str, code: str, said
     refused(*READING[command], recipe(), assignment, code=code, said=[said], place=code not in ("TOK420", "CFG205"))
 
 
-def test_unsupported_settings_are_all_named(recipe: Callable[..., Path], refused: Refused) -> None:
-    path = recipe(parallel={"engine": "deepspeed", "processes": 2, "zero": 2, "config": "ds.json"})
-    refused("check", "-q", path, code="CFG230", said=["deepspeed", "processes: 2", "parallel.zero", "parallel.config"])
+def test_settings_of_parallel_are_all_named(recipe: Callable[..., Path], refused: Refused) -> None:
+    path = recipe(parallel={"engine": "deepspeed", "processes": 2, "zero": 2, "offload": "all", "config": "ds.json"}, train={"optimizer": "adafactor"})
+    refused("check", "-q", path, code="CFG253", said=["parallel.zero beside parallel.config", "parallel.offload beside", "adafactor with engine: deepspeed"])
+
+
+@pytest.mark.parametrize(("text", "code", "said"), [
+    (None, "CFG200", "cannot be read"), ("{", "CFG206", "is not JSON"), ('{"a": 1}', "CFG206", "is not a DeepSpeed file"),
+])
+def test_a_deepspeed_file_that_is_none(text: str | None, code: str, said: str, recipe: Callable[..., Path], refused: Refused, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "ds.json").write_text(text)
+    refused("check", "-q", recipe(parallel={"engine": "deepspeed", "config": "ds.json"}), code=code, said=[said])
+
+
+@pytest.mark.parametrize(("environ", "code", "said"), [
+    ({"RANK": "2", "WORLD_SIZE": "2"}, "CFG252", "do not fit together"), ({"RANK": "x", "WORLD_SIZE": "2"}, "CFG252", "RANK is not a number"),
+    ({"RANK": "0", "WORLD_SIZE": "4"}, "CFG254", "other processes were started"),
+])
+def test_a_launcher_that_says_otherwise(environ: dict[str, str], code: str, said: str, recipe: Callable[..., Path], refused: Refused,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    refused("train", "-q", recipe(parallel={"processes": 2}), code=code, said=[said])
 
 
 @pytest.mark.parametrize(("key", "said"), [

@@ -182,10 +182,26 @@ class TrainConfig(_Part):
 
 
 class ParallelConfig(_Part):
-    engine: Literal["ddp", "fsdp", "deepspeed"] = "ddp"
-    processes: int = Field(1, ge=1)
-    zero: Literal[0, 1, 2, 3] | None = None
-    config: str | None = None
+    """Processes and what keeps them in step. ``processes`` are those of one node; all together there are ``processes x nodes``."""
+
+    engine: Literal["ddp", "fsdp", "deepspeed"] = Field(
+        "ddp", description="ddp: whole copies; fsdp: weights, gradients and optimizer sharded by torch (FSDP2); deepspeed: by ZeRO")
+    processes: int = Field(1, ge=1, le=4096, description="processes on each node, one a GPU; all are started by this command, or by torchrun, "
+                           "accelerate, deepspeed, srun or mpirun")
+    nodes: int = Field(1, ge=1, le=65536, description="machines; the same command is started on each")
+    master: str | None = Field(None, description="host:port of one of the nodes, where they find each other (nodes > 1)")
+    zero: Literal[0, 1, 2, 3] | None = Field(None, description="deepspeed: 1 shards the optimizer, 2 (default) also gradients, 3 also weights")
+    offload: Literal["none", "optimizer", "all"] = Field("none", description="to the CPU's memory: the optimizer (deepspeed), or all that is sharded (fsdp, zero 3)")
+    config: str | None = Field(None, description="a DeepSpeed file of your own; it is judged first, and refused where it says otherwise than the recipe")
+
+    @property
+    def world_size(self) -> int:
+        return self.processes * self.nodes
+
+    @property
+    def stage(self) -> int:
+        """ZeRO's stage; 0 for another engine. Of a file, what the file says (see ``parallel``)."""
+        return 0 if self.engine != "deepspeed" else 2 if self.zero is None else self.zero
 
 
 class ChecksConfig(_Part):

@@ -225,6 +225,8 @@ class RunFacts:
     """what was not finite in the last step: loss, grad_norm, update_norm, evaluation loss, or None"""
     saved_batch: str | None = None
     world_size: int = 1
+    rank_spread: float = 0.0
+    """of several processes that each hold all weights: the largest relative difference between the squares of their update norms"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,13 +8,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from gogpt.engines import unwrapped
 from gogpt.model import forward_inputs
 from gogpt.records import IGNORE_INDEX
 
 
+def base_of(model: Any) -> Any:
+    """The transformers model inside an engine's wrapper and an adapter."""
+    inner = unwrapped(model)
+    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+
+
 def takes_positions(model: Any) -> bool:
     """Whether the model's head can be run on chosen positions (``logits_to_keep`` of transformers)."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     return "logits_to_keep" in inspect.signature(base.forward).parameters
 
 
@@ -28,7 +35,7 @@ def summed_loss(model: Any, batch: dict[str, torch.Tensor], dtype: torch.dtype) 
     targets = batch["labels"][:, 1:]
     wanted = targets != IGNORE_INDEX
     count = int(wanted.sum())
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     inputs = forward_inputs(batch, dtype, getattr(base.config, "_attn_implementation", None))
     columns = wanted.any(dim=0).nonzero().flatten()
     if takes_positions(model) and 0 < columns.numel() < targets.shape[1]:

@@ -161,6 +161,11 @@ class Checkpoint:
         rows = {shape[0] for shape in inputs.values()}
         return {**inputs, **{n: shape for n, (shape, _) in sorted(self.tensors.items()) if HEAD.search(n) and shape[0] in rows}}
 
+    @property
+    def has_experts(self) -> bool:
+        """A mixture of experts: a batch uses some of the weights."""
+        return any(".experts." in name for name in self.tensors)
+
     @cached_property
     def layer_pattern(self) -> re.Pattern[str]:
         return re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")

@@ -141,6 +141,22 @@ def find_engine_file(path: Path, name: str, assignments: Sequence[str] = ()) -> 
     return read_engine_file(text, name, read_asked(assignments)) if is_deepspeed(document) else None
 
 
+def open_engine_file(path: Path, asked: Asked) -> EngineFile:
+    """The DeepSpeed file that a recipe names. Raises GogptError CFG200 (not there), CFG206 (no DeepSpeed file), CFG201 (a key twice)."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        document = json.loads(text)
+    except OSError as problem:
+        raise GogptError("CFG200", f"the DeepSpeed file cannot be read: {problem.strerror}", where=f"recipe, parallel.config: {path}",
+                         fix="give the path of the file, relative to the recipe; or leave it out") from problem
+    except (ValueError, RecursionError) as problem:
+        raise GogptError("CFG206", f"parallel.config is not JSON: {problem}", where=str(path), expected="a DeepSpeed file (JSON)") from problem
+    if not is_deepspeed(document):
+        raise GogptError("CFG206", "parallel.config is not a DeepSpeed file", where=str(path), expected="zero_optimization, train_micro_batch_size_per_gpu, ...",
+                         fix="name a DeepSpeed file, or use parallel.zero and parallel.offload")
+    return read_engine_file(text, str(path), asked)
+
+
 def read_engine_file(text: str, name: str, asked: Asked) -> EngineFile:
     """A file whose text is a JSON object. Raises GogptError CFG201 for a key that stands twice (DeepSpeed refuses it, too)."""
     document, places = parse_yaml(text, name)
@@ -309,6 +325,20 @@ def corrected(file: EngineFile) -> dict[str, Any]:
         zero.pop("offload_param")
     if not facts.clipping_set or (facts.asked_clipping is not None and facts.clipping not in (None, facts.asked_clipping)):
         out["gradient_clipping"] = "auto"
+    return out
+
+
+AUTO = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
+
+
+def agreed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with everything left to the run that the run decides: sizes, clipping and precision."""
+    out = copy.deepcopy(dict(document))
+    for key in AUTO:
+        out[key] = "auto"
+    for name in ("fp16", "bf16"):
+        if name in out:
+            out[name] = {**_part(out, name), "enabled": "auto"}
     return out
 
 

@@ -16,6 +16,7 @@ from gogpt.facts import EnvFacts, PlanFacts
 from gogpt.modelfiles import Checkpoint, count_trainable
 from gogpt.packing import Bins, cut_documents, one_per_row, pack
 from gogpt.quantisation import quantisation_of, split_modules, weight_bytes
+from gogpt.schedules import Rate
 
 _DOCUMENTS = 0x646F6373
 """What tells the order of documents from other draws under one seed."""
@@ -78,6 +79,10 @@ class RunPlan:
     """of the parameters: those held in 4 bits"""
     quant_type: str | None = None
     sampled_rows: int = 0
+    driven_by: str | None = None
+    """the scheduler of a DeepSpeed file, which sets the learning rates in place of the recipe's schedule"""
+    rates: Rate | None = None
+    """its rates"""
 
     @property
     def streaming(self) -> bool:
@@ -93,6 +98,8 @@ class RunPlan:
         Warm-up rises linearly and reaches the peak at step ``warmup_steps + 1``; no step uses 0, neither the
         first (which the usual formula wastes) nor the last.
         """
+        if self.rates is not None:
+            return self.rates(step)
         if step <= self.warmup_steps:
             return self.learning_rate * step / (self.warmup_steps + 1)
         if self.schedule == "constant":
@@ -125,7 +132,7 @@ class RunPlan:
             "quantised_parameters": self.quantised_parameters, "quant_type": self.quant_type, "weights_dtype": self.weights_dtype,
             "memory": {"total": memory.total, "weights": memory.weights, "gradients": memory.gradients,
                        "optimizer": memory.optimizer, "activations": memory.activations},
-            "seconds": seconds, "lr": [list(p) for p in self.lr_points()],
+            "driven_by": self.driven_by, "seconds": seconds, "lr": [list(p) for p in self.lr_points()],
         }
 
     def facts(self, config: RunConfig) -> PlanFacts:
@@ -173,8 +180,8 @@ def pick_weights_dtype(config: RunConfig, precision: str) -> str:
     """dtype that the base is loaded in. Weights that train stay float32 (mixed precision keeps masters)."""
     if config.model.dtype != "auto" and (config.method.kind != "qlora" or precision != "fp32"):
         return config.model.dtype  # qlora without autocast is float32 throughout (CFG233)
-    if config.method.kind in ("full", "freeze") or precision == "fp32":
-        return "float32"
+    if config.method.kind in ("full", "freeze") or precision == "fp32" or config.parallel.engine == "fsdp":
+        return "float32"  # FSDP2 shards parameters of one dtype, and casts them for the computation
     return {"bf16": "bfloat16", "fp16": "float16"}[precision]
 
 
@@ -195,7 +202,7 @@ def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env:
     across = config.stage == "pretrain" and config.data.across_documents
     total = count_rows(config.train, len(bins))
     steps = math.ceil(total / config.train.batch_size)
-    world = config.parallel.processes
+    world = config.parallel.world_size
     precision = pick_precision(config, env)
     dtype = pick_weights_dtype(config, precision)
     row_lengths = [int(sum(lengths[list(b)])) for b in bins]
@@ -243,5 +250,10 @@ def estimate_memory(config: RunConfig, checkpoint: Checkpoint, dtype: str, row_l
     body = layers * tokens * hidden * size + layer if config.train.gradient_checkpointing else layers * layer
     logits = tokens * (checkpoint.number("vocab_size") or 0) * (size + 8)
     mask = len(longest) * (longest[0] ** 2 if longest else 0) * size
-    return Memory(weights=weights + (trainable * 4 if config.method.kind in ("lora", "qlora") else 0),
-                  gradients=trainable * 4, optimizer=trainable * optimizer, activations=body + logits + mask + unpacked)
+    # What an engine shards, each process holds its part of.
+    parallel, world = config.parallel, config.parallel.world_size
+    whole = parallel.engine == "fsdp" or parallel.stage == 3
+    adapters = trainable * 4 if config.method.kind in ("lora", "qlora") else 0
+    return Memory(weights=math.ceil((weights + adapters) / (world if whole else 1)),
+                  gradients=math.ceil(trainable * 4 / (world if whole or parallel.stage == 2 else 1)),
+                  optimizer=math.ceil(trainable * optimizer / (world if whole or parallel.stage >= 1 else 1)), activations=body + logits + mask + unpacked)

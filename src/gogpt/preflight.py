@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gogpt.checks import PREFLIGHT, page_of
+from gogpt.checks import ENGINE_FILE, PREFLIGHT, page_of
 from gogpt.config import RunConfig
 from gogpt.data.prepare import Prepared, prepare
 from gogpt.data.stream import ExampleStream, judge_head
@@ -19,18 +19,30 @@ from gogpt.facts import DataFacts, Facts, ModelFacts
 from gogpt.findings import Verdict, judge
 from gogpt.modelfiles import Checkpoint, check_new_tokens, find_model, find_tokenizer, model_facts
 from gogpt.packing import batch_rows
+from gogpt.parallel import Asked, EngineFile, agreed, corrected, file_rates, open_engine_file, patch, written
 from gogpt.plan import RunPlan, document_rows, make_plan
 from gogpt.quantisation import check_base, check_method, quantised_facts
 from gogpt.show import pick_samples
 from gogpt.templates import NO_TEMPLATE, Template, pick_template
 from gogpt.tokenize import Tokenizer
 from gogpt.tokenize.compare import stretches_of, tokenizer_facts
+from gogpt.world import refuse_parallel
 
 NUM_COLLATED = 64
 """Rows whose batches are compared with the examples that went in."""
 
 NUM_COMPARED = 100
 """Examples whose texts are encoded with both forms of a tokenizer that the folder holds twice."""
+
+
+class Refused(GogptError):
+    """The preflight found errors that were not allowed by name."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        codes = sorted({f.code for f in verdict.refusals})
+        super().__init__(codes[0], f"refused before training: {', '.join(codes)}", exit_code=1,
+                         fix=f"correct the recipe or the data; or, knowing better, checks: {{allow: [{', '.join(codes)}]}}")
+        self.verdict = verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +58,16 @@ class Preflight:
     facts: Facts
     verdict: Verdict
     stream: ExampleStream | None = None
+    engine_file: EngineFile | None = None
+    """the DeepSpeed file that the recipe names"""
+
+    @property
+    def patch(self) -> str:
+        """What to change in the DeepSpeed file that is refused, as a unified diff; "" without one."""
+        file, codes = self.engine_file, {c.code for c in ENGINE_FILE}
+        if file is None or not any(f.code in codes for f in self.verdict.refusals):
+            return ""
+        return patch(file, written(file, agreed(corrected(file))), file.path)
 
     @property
     def pad_id(self) -> int:
@@ -107,6 +129,7 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
     check_new_tokens(config.method, folder)
     check_base(config, folder)
     env = collect_env(Path(config.output))
+    refuse_parallel(config, env)
     stream = None
     if config.data.streaming:
         tokenizer, template = encoders(config)
@@ -119,15 +142,30 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
         pieces, bins = document_rows(config, prepared.train, seed=config.train.seed)
         prepared = replace(prepared, train=pieces, eval=document_rows(config, prepared.eval, seed=None)[0])
     plan = make_plan(config, prepared.train, Checkpoint(folder), env, bins=bins, sampled_rows=prepared.facts.sampled_only)
+    file = None
+    if config.parallel.config is not None:
+        plan, file = driven_by_file(config, plan)
     data = count_collated(prepared, plan, tokenizer)
     if config.stage == "pretrain":  # what cutting into rows leaves without a predecessor is not trained
         data = replace(data, tokens=plan.tokens, trained_tokens=plan.trained_tokens, longest=int(prepared.train.lengths.max(initial=0)))
     sample = stretches_of(tokenizer, (prepared.train[i].input_ids for i in pick_samples(prepared.train, prepared.sampled, NUM_COMPARED))) if tokenizer.other else []
     facts = Facts(env=env, plan=plan.facts(config), data=data, tokenizer=tokenizer_facts(tokenizer, sample),
-                  model=count_added(quantised_facts(model_facts(config, folder, tokenizer), config, folder), read_extension(folder), prepared))
-    verdict = judge(PREFLIGHT, facts, allow=config.checks.allow)
+                  model=count_added(quantised_facts(model_facts(config, folder, tokenizer), config, folder), read_extension(folder), prepared),
+                  engine=None if file is None else file.facts)
+    verdict = judge(PREFLIGHT if file is None else (*PREFLIGHT, *ENGINE_FILE), facts, allow=config.checks.allow)
     return Preflight(config=config, folder=folder, tokenizer=tokenizer, template=template,
-                     prepared=replace(prepared, facts=data), plan=plan, facts=facts, verdict=verdict, stream=stream)
+                     prepared=replace(prepared, facts=data), plan=plan, facts=facts, verdict=verdict, stream=stream, engine_file=file)
+
+
+def driven_by_file(config: RunConfig, plan: RunPlan) -> tuple[RunPlan, EngineFile]:
+    """The plan with the learning rates that will really be used, and the DeepSpeed file: a scheduler in it takes the place of the
+    recipe's schedule. Raises GogptError CFG200, CFG201, CFG206."""
+    assert config.parallel.config is not None
+    train = config.train
+    file = open_engine_file(Path(config.parallel.config), Asked(schedule=train.schedule, rate=train.learning_rate, clipping=train.max_grad_norm,
+                                                                steps=plan.steps, world_size=plan.world_size))
+    found = file_rates(file)
+    return (plan if found is None else replace(plan, driven_by=file.facts.scheduler, rates=found[0])), file
 
 
 def count_added(model: ModelFacts, note: Extension | None, prepared: Prepared) -> ModelFacts:
@@ -195,12 +233,9 @@ def refuse_unstreamed(config: RunConfig) -> None:
 def refuse_unbuilt(config: RunConfig) -> None:
     """A setting that would be silently ignored is refused by name."""
     unbuilt = {
-        f"parallel.engine: {config.parallel.engine}": config.parallel.engine != "ddp",
-        f"parallel.processes: {config.parallel.processes}": config.parallel.processes != 1,
-        "parallel.zero": config.parallel.zero is not None,
-        "parallel.config": config.parallel.config is not None,
+        f"method.kind: qlora with parallel.engine: {config.parallel.engine}": config.method.kind == "qlora" and config.parallel.engine != "ddp",
     }
     asked = [name for name, yes in unbuilt.items() if yes]
     if asked:
         raise GogptError("CFG230", "this version does not offer " + ", ".join(asked), where="recipe",
-                         expected="one process", fix="take the setting out")
+                         expected="method qlora in one process or with engine ddp", fix="parallel.engine: ddp, or method.kind: lora")

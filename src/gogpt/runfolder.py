@@ -7,11 +7,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gogpt.config import RunConfig, parse_recipe
 from gogpt.errors import GogptError
 from gogpt.facts import to_json
 
@@ -178,3 +179,27 @@ def lines_up_to(path: Path, step: int) -> list[str]:
             if json.loads(line).get("step", step + 1) <= step:
                 out.append(line)
     return out
+
+
+def load_run_recipe(folder: RunFolder, assignments: Sequence[str] = ()) -> RunConfig:
+    """The recipe that a run was started with, ``key=value`` of the command line over it. Raises GogptError RUN611."""
+    if not folder.is_run:
+        raise GogptError("RUN611", "not a run folder: recipe.yaml and plan.json are not in it", where=str(folder.path),
+                         fix="give the folder that the recipe names as its output")
+    return parse_recipe(folder.recipe.read_text(encoding="utf-8"), name=str(folder.recipe), base=folder.path, assignments=assignments)
+
+
+def refuse_folder(folder: RunFolder, *, resume: bool, overwrite: bool) -> None:
+    """A new run never goes into a folder that holds something. Raises GogptError RUN610."""
+    if resume:
+        return
+    if overwrite and folder.path.is_dir() and any(folder.path.iterdir()) and not folder.is_run:
+        raise GogptError("RUN610", "the folder is no run's; --overwrite removes only runs", where=str(folder.path),
+                         got=", ".join(sorted(p.name for p in folder.path.iterdir())[:6]), fix="name another output, or empty the folder yourself")
+    if folder.path.exists() and not folder.path.is_dir():
+        raise GogptError("RUN610", "the output is a file", where=str(folder.path), fix="name a folder")
+    if folder.path.is_dir() and any(folder.path.iterdir()) and not overwrite:
+        steps = folder.checkpoint_steps()
+        at = f"a run with a checkpoint at step {steps[-1]}" if steps else "a folder that is not empty"
+        raise GogptError("RUN610", "the run folder exists already", where=str(folder.path), got=at,
+                         fix=f"gogpt train --resume {folder.path}, or output=another, or --overwrite")

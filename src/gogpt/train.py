@@ -20,16 +20,17 @@ import torch
 from transformers import set_seed
 
 from gogpt.adapters import BASE_NOTE, add_method, base_note
-from gogpt.config import RunConfig, parse_recipe
+from gogpt.config import RunConfig
 from gogpt.data.ledger import Ledger
 from gogpt.data.stream import RowStream, read_mark
+from gogpt.engines import Ranks, check_saved
 from gogpt.errors import GogptError
 from gogpt.extension import read_extension, write_extension
 from gogpt.facts import StepStats, to_json
 from gogpt.findings import Finding, Verdict
 from gogpt.model import load_base, rehearse_saving, save_generation_config, save_tokenizer
 from gogpt.modelfiles import Checkpoint, find_model, trains_new
-from gogpt.preflight import Preflight, preflight
+from gogpt.preflight import Preflight, Refused, preflight
 from gogpt.quantisation import quantisation_of
 from gogpt.report import write_report
 from gogpt.runfolder import (
@@ -37,6 +38,7 @@ from gogpt.runfolder import (
     as_disk_error,
     lines_up_to,
     read_json,
+    refuse_folder,
     whole_folder,
     write_json,
     write_text,
@@ -44,16 +46,10 @@ from gogpt.runfolder import (
 from gogpt.show import pick_samples, write_samples
 from gogpt.trainer import STREAM_MARK, GogptTrainer, Rhythm, checkpoint_of, quiet_engines, training_arguments
 from gogpt.watch import RUN_CHECKS, RunStopped, Watch
+from gogpt.world import World, deepspeed_settings
 
-
-class Refused(GogptError):
-    """The preflight found errors that were not allowed by name."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        codes = sorted({f.code for f in verdict.refusals})
-        super().__init__(codes[0], f"refused before training: {', '.join(codes)}", exit_code=1,
-                         fix=f"correct the recipe or the data; or, knowing better, checks: {{allow: [{', '.join(codes)}]}}")
-        self.verdict = verdict
+ENGINE_SETTINGS = "deepspeed.json"
+"""In a run folder: the settings that DeepSpeed was given."""
 
 
 class Interrupted(Exception):
@@ -85,22 +81,26 @@ class Outcome:
     report: Path
 
 
-def load_run_recipe(folder: RunFolder) -> RunConfig:
-    """The recipe that a run was started with. Raises GogptError RUN611."""
-    if not folder.is_run:
-        raise GogptError("RUN611", "not a run folder: recipe.yaml and plan.json are not in it", where=str(folder.path),
-                         fix="give the folder that the recipe names as its output")
-    return parse_recipe(folder.recipe.read_text(encoding="utf-8"), name=str(folder.recipe), base=folder.path)
-
-
 def train(config: RunConfig, observer: Observer, *, resume: bool = False, overwrite: bool = False,
-          command: Sequence[str] = (), lang: str = "en") -> Outcome:
+          command: Sequence[str] = (), lang: str = "en", world: World | None = None) -> Outcome:
     """Train a recipe to its run folder. ``resume``: go on from its last whole checkpoint, to the same numbers.
+
+    ``world``: which of several processes this is; all of them call this, and the first one writes the documents. Data is read and
+    encoded before they first meet, so that no one waits at a barrier for it.
 
     Raises GogptError (bad input; Refused by the preflight; RunStopped by the watch), Interrupted.
     """
+    try:
+        return _train(config, observer, resume=resume, overwrite=overwrite, command=command, lang=lang, main=world is None or world.rank == 0)
+    except (RunStopped, Interrupted):
+        Ranks().wait()  # all of them end here; a launcher ends the others with the first that leaves
+        raise
+
+
+def _train(config: RunConfig, observer: Observer, *, resume: bool, overwrite: bool, command: Sequence[str], lang: str, main: bool) -> Outcome:
     folder = RunFolder(Path(config.output))
-    _check_folder(folder, resume=resume, overwrite=overwrite)
+    if main:
+        refuse_folder(folder, resume=resume, overwrite=overwrite)
     observer.stage("reading data")
     before = preflight(config, progress=observer.reading, keep=True)
     observer.planned(before)
@@ -110,16 +110,22 @@ def train(config: RunConfig, observer: Observer, *, resume: bool = False, overwr
         observer.note(f"method full trains every row already: method.new_tokens: {config.method.new_tokens} changes nothing")
     start = _start_step(folder, before) if resume else 0
     with quiet_engines():
-        args = training_arguments(config, before.plan, folder)
+        own = None if before.engine_file is None else before.engine_file.document
+        settings = deepspeed_settings(config, before.plan, own) if config.parallel.engine == "deepspeed" else None
+        args = training_arguments(config, before.plan, folder, settings, experts=Checkpoint(before.folder).has_experts)
         beside = None if config.method.kind in ("lora", "qlora") else before.folder / "config.json"
         saved = rehearse_saving(before.tokenizer, before.template, probe_texts(before), config=beside)
     for told in saved.refused:
         observer.note(f"transformers encodes otherwise as {told}; the tokenizer will be saved as {saved.kind}")
-    if overwrite and folder.path.exists():
+    if main and overwrite and folder.path.exists():
         shutil.rmtree(folder.path)
-    status = _Status(folder, before, command)
+    status = _Status(folder, before, command, main=main)
     try:
-        write_documents(folder, before, lang)
+        if main:
+            write_documents(folder, before, lang)
+            if settings is not None:
+                write_json(folder.path / ENGINE_SETTINGS, settings)
+        Ranks().wait()
         status.write("running", start)
         return _run(before, args, folder, observer, status, start, lang)
     except (RunStopped, Interrupted):
@@ -136,28 +142,14 @@ def train(config: RunConfig, observer: Observer, *, resume: bool = False, overwr
             known = _out_of_memory(problem, status)
         if start == 0 and not folder.checkpoint_steps() and not lines_up_to(folder.metrics, 1):
             # It ended before the first step: there is nothing in the folder that is worth keeping.
-            shutil.rmtree(folder.path, ignore_errors=True)
+            if main:
+                shutil.rmtree(folder.path, ignore_errors=True)
         else:
             with contextlib.suppress(GogptError):
                 status.write("stopped", status.step, error=str(known or problem))
         if known is not None and known is not problem:
             raise known from problem
         raise
-
-
-def _check_folder(folder: RunFolder, *, resume: bool, overwrite: bool) -> None:
-    if resume:
-        return
-    if overwrite and folder.path.is_dir() and any(folder.path.iterdir()) and not folder.is_run:
-        raise GogptError("RUN610", "the folder is no run's; --overwrite removes only runs", where=str(folder.path),
-                         got=", ".join(sorted(p.name for p in folder.path.iterdir())[:6]), fix="name another output, or empty the folder yourself")
-    if folder.path.exists() and not folder.path.is_dir():
-        raise GogptError("RUN610", "the output is a file", where=str(folder.path), fix="name a folder")
-    if folder.path.is_dir() and any(folder.path.iterdir()) and not overwrite:
-        steps = folder.checkpoint_steps()
-        at = f"a run with a checkpoint at step {steps[-1]}" if steps else "a folder that is not empty"
-        raise GogptError("RUN610", "the run folder exists already", where=str(folder.path), got=at,
-                         fix=f"gogpt train --resume {folder.path}, or output=another, or --overwrite")
 
 
 def _start_step(folder: RunFolder, before: Preflight) -> int:
@@ -189,7 +181,8 @@ def fingerprint(before: Preflight) -> str:
     train_set, plan = before.prepared.train, before.plan
     digest.update(train_set.digest().encode())
     digest.update(np.ascontiguousarray(plan.order).tobytes())
-    digest.update(json.dumps([plan.bins, plan.steps, plan.micro_batch_size, plan.accumulation,
+    # Not how a step's rows are divided over processes and micro-batches: the gradient is the same.
+    digest.update(json.dumps([plan.bins, plan.steps, plan.batch_size,
                               [plan.lr_at(s) for s in (1, plan.warmup_steps + 1, plan.steps)]]).encode())
     return digest.hexdigest()
 
@@ -197,18 +190,20 @@ def fingerprint(before: Preflight) -> str:
 class _Status:
     """run.json, kept current."""
 
-    def __init__(self, folder: RunFolder, before: Preflight, command: Sequence[str]) -> None:
-        self._folder, self._before, self._command = folder, before, command
+    def __init__(self, folder: RunFolder, before: Preflight, command: Sequence[str], *, main: bool = True) -> None:
+        self._folder, self._before, self._command, self._main = folder, before, command, main
         self._started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         self.step = 0
 
     def write(self, status: str, step: int, *, error: str | None = None, **more: Any) -> None:
         self.step = step
+        if not self._main:
+            return
         env = self._before.facts.env
         write_json(self._folder.status, {
             "status": status, "started": self._started, "step": step, "steps": self._before.plan.steps,
             "finished": None if status == "running" else datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-            "device": env.device_name if env else "", "versions": dict(env.versions) if env else {},
+            "processes": self._before.plan.world_size, "device": env.device_name if env else "", "versions": dict(env.versions) if env else {},
             "command": " ".join(self._command), "allowed": list(self._before.config.checks.allow), "error": error, **more,
         })
 
@@ -251,7 +246,8 @@ def opened_stream(before: Preflight, folder: RunFolder, start: int, note: Callab
         yield None
         return
     held, size = before.prepared.held or Ledger(), before.plan.batch_size
-    rows = RowStream(before.stream, ledger=held, rejects=folder.rejects, step_rows=size, note=note)
+    main = Ranks().main
+    rows = RowStream(before.stream, ledger=held, rejects=folder.rejects if main else None, step_rows=size, note=note)
     mark = read_mark(folder.checkpoint(start) / STREAM_MARK) if start else None
     if start:
         note("reading the stream again up to the checkpoint")
@@ -261,7 +257,8 @@ def opened_stream(before: Preflight, folder: RunFolder, start: int, note: Callab
         yield rows
     finally:
         rows.close()
-        write_json(folder.ledger, rows.ledger.to_dict())
+        if main:
+            write_json(folder.ledger, rows.ledger.to_dict())
 
 
 def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, status: _Status, start: int, lang: str) -> Outcome:
@@ -273,41 +270,50 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
         weights = find_model(config.model, weights=True)
         base = load_base(config.model, weights, plan.weights_dtype, quantisation_of(config, weights, plan.weights_dtype))
         model = add_method(base, config.method, weights)
-        for path in (folder.metrics, folder.evals):
+        main = Ranks().main
+        for path in (folder.metrics, folder.evals) if main else ():
             write_text(path, "".join(line + "\n" for line in lines_up_to(path, start)))
-        watch = Watch(plan, folder.metrics, allow=config.checks.allow, on_step=observer.step, save_batch=_batch_saver(folder))
-        watch.recall(lines_up_to(folder.metrics, start))
-        watch.start(list(model.parameters()))
+        Ranks().wait()
+        if Ranks().size > 1:
+            # All made the same model; what they draw from now on (dropout) must not be the same.
+            set_seed(config.train.seed + Ranks().rank)
         trainer: GogptTrainer
         with interruptible(observer.note) as interrupted, opened_stream(before, folder, start, observer.note) as stream:
+            watch = Watch(plan, folder.metrics, allow=config.checks.allow, on_step=observer.step, save_batch=_batch_saver(folder), interrupted=interrupted)
+            watch.recall(lines_up_to(folder.metrics, start))
             rhythm = Rhythm(lambda: trainer, config, plan, evaluates=len(before.prepared.eval) > 0, interrupted=interrupted)
             trainer = GogptTrainer(
                 model=model, args=args, plan=plan, watch=watch, folder=folder,
                 train_set=before.prepared.train, eval_set=before.prepared.eval, pad_id=before.pad_id,
-                keep=config.train.keep_checkpoints, stream=stream, on_eval=observer.evaluated, callbacks=[rhythm],
+                keep=config.train.keep_checkpoints, engine=config.parallel, stream=stream, on_eval=observer.evaluated, callbacks=[rhythm],
             )
             observer.started(plan.steps, start)
             checkpoint = str(folder.checkpoint(start)) if start else None
             try:
                 trainer.train(resume_from_checkpoint=checkpoint)
             except RunStopped as stopped:
-                if stream is not None:
+                if main and stream is not None:
                     write_json(folder.ledger, stream.ledger.to_dict())
-                _finish_stopped(before, folder, status, watch, stopped, trainer.state.global_step, lang)
+                if main:
+                    _finish_stopped(before, folder, status, watch, stopped, trainer.state.global_step, lang)
                 raise
             step = int(trainer.state.global_step)
-            if interrupted() and step < plan.steps and not rhythm.stopped_early:
+            if (watch.interrupted or interrupted()) and step < plan.steps and not rhythm.stopped_early:
                 status.write("interrupted", step)
-                write_report(folder.path, lang)
+                if main:
+                    write_report(folder.path, lang)
                 raise Interrupted(folder.path, step)
         if rhythm.best is not None and rhythm.best[1] != step:
             observer.note(f"keeping the weights of step {rhythm.best[1]}: the best evaluation loss, {rhythm.best[0]:.4f}")
-            trainer._load_from_checkpoint(str(folder.checkpoint(rhythm.best[1])), trainer.model)
+            trainer.load_weights(folder.checkpoint(rhythm.best[1]))
         observer.stage("saving the model")
-        save_final(trainer.model, before, weights, folder)
-    _finish_documents(before, folder, watch, lang)
-    status.write("finished", step, stopped_early=rhythm.stopped_early)
-    report = write_report(folder.path, lang)
+        save_final(trainer, before, weights, folder)
+    report = folder.path / "report.html"
+    if main:
+        _finish_documents(before, folder, watch, lang)
+        status.write("finished", step, stopped_early=rhythm.stopped_early)
+        report = write_report(folder.path, lang)
+    Ranks().wait()
     return Outcome(folder=folder.path, steps=step, stopped_early=rhythm.stopped_early,
                    findings=(*before.verdict.findings, *watch.findings), report=report)
 
@@ -324,11 +330,12 @@ def _finish_stopped(before: Preflight, folder: RunFolder, status: _Status, watch
     write_report(folder.path, lang)
 
 
-def _batch_saver(folder: RunFolder) -> Any:
-    def save(batches: list[dict[str, Any]]) -> str:
+def _batch_saver(folder: RunFolder) -> Callable[[list[dict[str, Any]] | None, int], str]:
+    def save(batches: list[dict[str, Any]] | None, rank: int) -> str:
         """The micro-batches of a step as JSON: ids, labels, documents, and where each came from."""
-        path = folder.path / "stopped_batch.json"
-        write_json(path, [{k: v.tolist() if hasattr(v, "tolist") else v for k, v in b.items()} for b in batches])
+        path = folder.path / ("stopped_batch.json" if Ranks().size == 1 else f"stopped_batch-{rank}.json")
+        if batches is not None:
+            write_json(path, [{k: v.tolist() if hasattr(v, "tolist") else v for k, v in b.items()} for b in batches])
         return str(path)
 
     return save
@@ -340,11 +347,16 @@ def probe_texts(before: Preflight) -> list[str]:
     return [before.tokenizer.decode(train_set[i].input_ids) for i in pick_samples(train_set, before.prepared.sampled)]
 
 
-def save_final(model: Any, before: Preflight, weights: Path, folder: RunFolder) -> None:
-    """final/: adapter or whole model, tokenizer, chat template and stop tokens, all or nothing."""
+def save_final(trainer: GogptTrainer, before: Preflight, weights: Path, folder: RunFolder) -> None:
+    """final/: adapter or whole model, tokenizer, chat template and stop tokens, all or nothing. All processes gather, the first one writes."""
+    state = trainer.gathered_weights()
+    if not Ranks().main:
+        return
+    model = trainer.model
     with whole_folder(folder.final) as out:
         model.config.use_cache = True
-        model.save_pretrained(str(out))
+        model.save_pretrained(str(out), state_dict=state)
+        check_saved(out, trainer.trainable, trained=trainer.state.global_step > 0)
         if not (out / "config.json").exists():
             write_json(out / BASE_NOTE, base_note(weights, quantisation_of(before.config, weights, before.plan.weights_dtype)))
         save_tokenizer(before.tokenizer, before.template, out, probe_texts(before))

@@ -15,20 +15,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import Dataset, SequentialSampler
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from gogpt.config import RunConfig
+from gogpt.config import ParallelConfig, RunConfig
 from gogpt.data.store import ExampleSet
 from gogpt.data.stream import RowStream
+from gogpt.engines import (
+    Ranks,
+    before_deepspeed,
+    check_saved,
+    full_weights,
+    is_sharded,
+    load_full_weights,
+    load_optimizer,
+    num_trainable,
+    save_optimizer,
+    shard,
+)
 from gogpt.errors import GogptError
 from gogpt.loss import summed_loss
 from gogpt.packing import Bins, batch_rows
 from gogpt.plan import RunPlan
-from gogpt.records import Example
+from gogpt.records import IGNORE_INDEX, Example
+from gogpt.rows import RankBatches
 from gogpt.runfolder import RunFolder, write_json
 from gogpt.watch import Watch
 
@@ -61,8 +76,12 @@ OURS = {
 """Keys of TrainingArguments that the recipe sets elsewhere, and where."""
 
 
+class Spare(tuple[Any, ...]):
+    """A row that only keeps a process in step with the others: none of its tokens is trained."""
+
+
 class Rows(Dataset[tuple[int, ...]]):
-    """Rows of a run in the plan's order: item i is the examples of row ``order[i]``."""
+    """Rows of a run in the plan's order: item i is the examples of row ``order[i]``; item ~i the same as a ``Spare``."""
 
     def __init__(self, bins: Bins, order: Any) -> None:
         self.bins, self.order = bins, order
@@ -71,7 +90,7 @@ class Rows(Dataset[tuple[int, ...]]):
         return len(self.order)
 
     def __getitem__(self, i: int) -> tuple[int, ...]:
-        return self.bins[int(self.order[i])]
+        return Spare(self.bins[int(self.order[~i])]) if i < 0 else self.bins[int(self.order[i])]
 
 
 class StreamRows(Dataset[tuple[Example, ...]]):
@@ -104,10 +123,20 @@ def collate_rows(pad_id: int, *, across: bool = False) -> Callable[[Sequence[Seq
     return make
 
 
+def mask_spare(batch: dict[str, Any], rows: Sequence[Any]) -> dict[str, Any]:
+    """Nothing of a ``Spare`` row is trained, or counted as read."""
+    for r, row in enumerate(rows):
+        if isinstance(row, Spare):
+            batch["labels"][r] = IGNORE_INDEX
+            batch["origins"][r] = []
+            batch["spare"] = True
+    return batch
+
+
 def collate(examples: ExampleSet, pad_id: int, *, across: bool = False) -> Callable[[list[tuple[int, ...]]], dict[str, Any]]:
     """Rows of example indices -> tensors ``[B, T]`` (int64), and the rows' origins for the watch. ``across``: as in ``batch_rows``."""
     make = collate_rows(pad_id, across=across)
-    return lambda rows: make([[examples[i] for i in row] for row in rows])
+    return lambda rows: mask_spare(make([[examples[i] for i in row] for row in rows]), rows)
 
 
 def check_trainer_keys(config: RunConfig) -> set[str]:
@@ -123,12 +152,21 @@ def check_trainer_keys(config: RunConfig) -> set[str]:
     return known
 
 
-def training_arguments(config: RunConfig, plan: RunPlan, folder: RunFolder) -> TrainingArguments:
-    """The one place where keys of TrainingArguments pass. Raises GogptError CFG231, ENV111."""
+def training_arguments(config: RunConfig, plan: RunPlan, folder: RunFolder, deepspeed: dict[str, Any] | None = None,
+                       *, experts: bool = False) -> TrainingArguments:
+    """The one place where keys of TrainingArguments pass. ``deepspeed``: the engine's own settings. Of several processes, they find each
+    other here. Raises GogptError CFG231, ENV111."""
     known = check_trainer_keys(config)
     train = config.train
     # transformers 5.23 renamed it; the old name still works there, with a warning in every run.
     name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    if deepspeed is not None:
+        before_deepspeed()
+    # Unused parameters are a fault that DDP then tells, but for experts, of which a batch uses some.
+    several: dict[str, Any] = {"ddp_find_unused_parameters": experts} if plan.world_size > 1 and config.parallel.engine == "ddp" else {}
+    if plan.world_size > 1 and not torch.cuda.is_available():
+        # Without it accelerate 1.15 takes each process for a run of its own where there is no GPU: nothing is averaged, and nothing says so.
+        several |= {"use_cpu": True} if deepspeed is None else {"accelerator_config": {"use_configured_state": True}}
     checkpointing = {name: True, f"{name}_kwargs": {"use_reentrant": False}} if train.gradient_checkpointing else {}
     try:
         args = TrainingArguments(
@@ -141,7 +179,7 @@ def training_arguments(config: RunConfig, plan: RunPlan, folder: RunFolder) -> T
             save_strategy="no", eval_strategy="no", logging_strategy="steps", logging_steps=1, logging_first_step=True,
             logging_nan_inf_filter=False, remove_unused_columns=False, label_names=["labels"], disable_tqdm=True, dataloader_pin_memory=torch.cuda.is_available(),
             report_to=list(train.report_to) or "none", dataloader_num_workers=0, save_only_model=False,
-            **checkpointing,
+            **checkpointing, **several, **({} if deepspeed is None else {"deepspeed": deepspeed}),
             **train.trainer,
         )
         # Several visible GPUs: the Trainer would take DataParallel, and micro-batches would not be the plan's.
@@ -174,18 +212,20 @@ class GogptTrainer(Trainer):
 
     def __init__(
         self, *, plan: RunPlan, watch: Watch, folder: RunFolder, train_set: ExampleSet, eval_set: ExampleSet,
-        pad_id: int, keep: int, stream: RowStream | None = None, on_eval: Callable[[dict[str, float]], None] | None = None,
+        pad_id: int, keep: int, engine: ParallelConfig = ParallelConfig(), stream: RowStream | None = None, on_eval: Callable[[dict[str, float]], None] | None = None,
         **kwargs: Any,
     ) -> None:
         """``stream``: where the rows come from, in place of ``train_set``."""
         self.plan, self.watch, self.folder, self.keep, self.on_eval = plan, watch, folder, keep, on_eval
         self.protected_step: int | None = None
+        self.ranks, self.engine = Ranks(), engine
         self._eval_set, self._pad_id, self._stream = eval_set, pad_id, stream
         rows = StreamRows(stream, plan.steps * plan.batch_size) if stream is not None else Rows(plan.bins, plan.order)
         make: Any = collate_rows(pad_id, across=plan.across_documents) if stream is not None else collate(train_set, pad_id, across=plan.across_documents)
         super().__init__(train_dataset=rows, data_collator=make, **kwargs)
         # The number of trained tokens of the step comes to compute_loss whatever the model's signature says.
         self.model_accepts_loss_kwargs = True
+        self.trainable = num_trainable(self.model)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
 
@@ -193,6 +233,42 @@ class GogptTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+    def get_train_dataloader(self) -> Any:
+        """Of several processes each has its own micro-batches of every step, and as many as the others (``RankBatches``)."""
+        if self.ranks.size == 1:
+            return super().get_train_dataloader()
+        batches = RankBatches(len(self.train_dataset), batch_size=self.plan.batch_size, micro_batch_size=self.plan.micro_batch_size,
+                              rank=self.ranks.rank, size=self.ranks.size)
+        return DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator, pin_memory=self.args.dataloader_pin_memory)
+
+    # -- engine ------------------------------------------------------------------------------------
+
+    def _move_model_to_device(self, model: Any, device: torch.device) -> None:
+        if self.engine.engine != "fsdp":  # FSDP2 moves its own part
+            super()._move_model_to_device(model, device)
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
+        if self.engine.engine == "fsdp":
+            shard(self.model, precision=self.plan.precision, offload=self.engine.offload == "all")
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        self.watch.start(self.model)
+        return prepared
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if self.engine.engine != "fsdp" or checkpoint is None:
+            return super()._load_optimizer_and_scheduler(checkpoint)
+        load_optimizer(self.model, self.optimizer.optimizer, Path(checkpoint) / OPTIMIZER_NAME)
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
+        return None
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.engine.engine != "fsdp":
+            return super()._save_optimizer_and_scheduler(output_dir)
+        save_optimizer(self.model, self.optimizer.optimizer, Path(output_dir) / OPTIMIZER_NAME, main=self.ranks.main)
+        if self.ranks.main:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+        return None
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.lr_scheduler is None:
@@ -209,18 +285,24 @@ class GogptTrainer(Trainer):
     # -- loss --------------------------------------------------------------------------------------
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        count = sum(int((b["labels"][:, 1:] != -100).sum()) for b in batch_samples)
-        return torch.tensor(count, device=device)
+        count = sum(int((b["labels"][:, 1:] != IGNORE_INDEX).sum()) for b in batch_samples)
+        return torch.tensor(int(self.ranks.gather([count]).sum()), device=device)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        origins = inputs.pop("origins", None)
+        origins, spare = inputs.pop("origins", None), inputs.pop("spare", False)
         total, count = summed_loss(model, inputs, self._mask_dtype(model))
         if model.training:
-            tokens = int((inputs["document_ids"] >= 0).sum())
+            tokens = 0 if spare else int((inputs["document_ids"] >= 0).sum())
             self.watch.micro_batch(total, count, tokens, {**inputs, "origins": origins})
-        return total / num_items_in_batch.clamp(min=1)
+            if self.is_deepspeed_enabled and self.accelerator.sync_gradients:  # its backward pass updates
+                self._before_update(None)
+        # Every engine averages gradients over the processes; the divisor is the tokens of all of them.
+        return total * self.ranks.size / num_items_in_batch.clamp(min=1)
+
+    def _before_update(self, grad_norm: float | None) -> None:
+        self.watch.before_update(self.state.global_step + 1, grad_norm, float(self.optimizer.param_groups[0]["lr"]))
 
     def _mask_dtype(self, model: Any) -> torch.dtype:
         if torch.is_autocast_enabled():
@@ -229,23 +311,47 @@ class GogptTrainer(Trainer):
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if isinstance(norm, DTensor):
+            norm = norm.full_tensor()
         value = None if norm is None else float(norm)
-        self.watch.before_update(self.state.global_step + 1, value, float(self.optimizer.param_groups[0]["lr"]))
+        if self.is_deepspeed_enabled:
+            self.watch.saw_grad_norm(value)
+        else:
+            self._before_update(value)
         return norm
+
+    def gathered_weights(self) -> dict[str, Any] | None:
+        """The whole weights of a model that is sharded, in the first process; None where the model itself holds them. All must call it."""
+        if self.engine.engine == "fsdp":
+            return full_weights(self.model)
+        if self.is_deepspeed_enabled and is_sharded(self.model):
+            adapter = hasattr(self.model, "get_base_model")
+            found = self.deepspeed._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=adapter)
+            return found if self.ranks.main else {}
+        return None
+
+    def load_weights(self, checkpoint: Path) -> None:
+        """The weights of a checkpoint into the trained model (of early stopping: the best)."""
+        if self.engine.engine != "fsdp":
+            self._load_from_checkpoint(str(checkpoint), self.model)
+            return
+        load_full_weights(self.model, checkpoint)
 
     # -- evaluation --------------------------------------------------------------------------------
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Mean loss over all trained tokens of the held-out examples (not a mean of batch means)."""
         started = time.perf_counter()
-        loss, tokens = held_out_loss(self.model, self._eval_set, self._pad_id, self.args, self._mask_dtype(self.model))
+        model = self.model_wrapped if self.is_deepspeed_enabled else self.model
+        loss, tokens = held_out_loss(model, self._eval_set, self._pad_id, self.args, self._mask_dtype(self.model), self.ranks)
         metrics = {f"{metric_key_prefix}_loss": loss, f"{metric_key_prefix}_tokens": float(tokens)}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         line = {"step": self.state.global_step, "eval_loss": loss, "eval_tokens": tokens, "seconds": time.perf_counter() - started}
-        with self.folder.evals.open("a", encoding="utf-8") as f:
-            f.write(json.dumps(line) + "\n")
-        if self.on_eval is not None:
+        if self.ranks.main:
+            with self.folder.evals.open("a", encoding="utf-8") as f:
+                f.write(json.dumps(line) + "\n")
+        if self.on_eval is not None and self.ranks.main:
             self.on_eval(line)
         self.watch.evaluated(loss)
         return metrics
@@ -253,23 +359,35 @@ class GogptTrainer(Trainer):
     # -- saving ------------------------------------------------------------------------------------
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        target = output_dir or str(self.folder.checkpoints)
-        os.makedirs(target, exist_ok=True)
-        self.model.save_pretrained(target, state_dict=state_dict, is_main_process=self.args.should_save)
+        """The weights, gathered where they are sharded, written by the first process, and looked at (EXP705)."""
+        target = Path(output_dir or self.folder.checkpoints)
+        if state_dict is None and self.engine.engine == "fsdp":
+            state_dict = full_weights(self.model)
+        if not self.ranks.main:
+            return
+        target.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(str(target), state_dict=state_dict)
+        check_saved(target, self.trainable, trained=self.state.global_step > 0)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         written = self.folder.checkpoints / f"checkpoint-{self.state.global_step}"
         final = self.folder.checkpoint(self.state.global_step)
+        if self._stream is not None:
+            self._stream.pass_over(int(self.state.global_step) * self.plan.batch_size)
         try:
             super()._save_checkpoint(model, trial)
-            if self._stream is not None:
-                self._mark_stream(written)
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(written, final)
+            self.ranks.wait()  # each process writes its state of random numbers; ZeRO its part of everything
+            if self.ranks.main:
+                if self._stream is not None:
+                    self._mark_stream(written)
+                shutil.rmtree(final, ignore_errors=True)
+                os.replace(written, final)
         except BaseException:
-            shutil.rmtree(written, ignore_errors=True)
+            if self.ranks.main:
+                shutil.rmtree(written, ignore_errors=True)
             raise
-        for step in self.folder.checkpoint_steps()[: -self.keep]:
+        self.ranks.wait()
+        for step in [] if not self.ranks.main else self.folder.checkpoint_steps()[: -self.keep]:
             if step != self.protected_step:
                 shutil.rmtree(self.folder.checkpoint(step), ignore_errors=True)
 
@@ -283,9 +401,10 @@ class GogptTrainer(Trainer):
 
 
 def held_out_loss(
-    model: Any, examples: ExampleSet, pad_id: int, args: TrainingArguments, dtype: torch.dtype
+    model: Any, examples: ExampleSet, pad_id: int, args: TrainingArguments, dtype: torch.dtype, ranks: Ranks | None = None
 ) -> tuple[float, int]:
-    """Mean cross-entropy over the trained tokens of ``examples``, and their number. Batches by length."""
+    """Mean cross-entropy over the trained tokens of ``examples``, and their number. Batches by length, in turn over ``ranks``."""
+    ranks = ranks or Ranks()
     was_training = model.training
     model.eval()
     total, count = 0.0, 0
@@ -296,13 +415,19 @@ def held_out_loss(
     if args.bf16 or args.fp16:
         autocast = torch.autocast(args.device.type, dtype=torch.bfloat16 if args.bf16 else torch.float16)
     with torch.no_grad(), autocast:
-        for at in range(0, len(order), size):
-            batch = make([(i,) for i in order[at : at + size]])
+        batches = [order[at : at + size] for at in range(0, len(order), size)]
+        for turn in range(0, len(batches), ranks.size):
+            at = turn + ranks.rank
+            # Sharded weights are gathered in every process, or in none: one without a batch left goes along.
+            batch = make([(i,) for i in batches[min(at, len(batches) - 1)]])
             batch.pop("origins")
             loss, tokens = summed_loss(model, {k: v.to(args.device) for k, v in batch.items()}, dtype)
-            total += float(loss)
-            count += tokens
+            if at < len(batches):
+                total += float(loss)
+                count += tokens
     model.train(was_training)
+    seen = ranks.gather([total, count]).sum(axis=0)
+    total, count = float(seen[0]), int(seen[1])
     return (total / count if count else float("nan")), count
 
 
@@ -331,7 +456,7 @@ class Rhythm(TrainerCallback):
         last = step >= self._plan.steps
         control.should_evaluate = self._evaluates and (step % self._eval_every == 0 or last)
         control.should_save = step % self._save_every == 0 or last
-        if self._interrupted():
+        if self._trainer_of().watch.interrupted or (self._trainer_of().ranks.size == 1 and self._interrupted()):
             control.should_save, control.should_training_stop, control.should_evaluate = True, True, False
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from gogpt.checks.config.batch_not_divisible import CHECK as CFG212
 from gogpt.checks.config.evaluation_missing import CHECK as CFG214
+from gogpt.checks.config.file_against_recipe import CHECK as CFG255
 from gogpt.checks.config.learning_rate_never_moves import CHECK as CFG213
 from gogpt.checks.config.learning_rate_out_of_range import CHECK as CFG211
 from gogpt.checks.config.warmup_too_long import CHECK as CFG210
@@ -57,6 +58,7 @@ from gogpt.checks.pages import PAGES
 from gogpt.checks.run.loss_exactly_zero import CHECK as RUN603
 from gogpt.checks.run.lr_left_plan import CHECK as RUN602
 from gogpt.checks.run.non_finite import CHECK as RUN601
+from gogpt.checks.run.processes_apart import CHECK as RUN631
 from gogpt.checks.run.weights_still import CHECK as RUN604
 from gogpt.checks.tokens.double_bos import CHECK as TOK402
 from gogpt.checks.tokens.no_trained_token import CHECK as TOK403
@@ -69,23 +71,26 @@ from gogpt.checks.tokens.tokenizer_differs import CHECK as TOK411
 from gogpt.errors import GogptError
 from gogpt.findings import Check, Page, Stage
 
-__all__ = ["CHECKS", "DEEPSPEED", "DOCTOR", "PAGES", "PREFLIGHT", "check_named", "codes", "page_of"]
+__all__ = ["CHECKS", "DEEPSPEED", "DOCTOR", "ENGINE_FILE", "PAGES", "PREFLIGHT", "check_named", "codes", "page_of"]
 
 DEEPSPEED: tuple[Check, ...] = (
     CFG260, CFG261, CFG262, CFG263, CFG264, CFG265, CFG266,
     CFG267, CFG268, CFG269, CFG270, CFG271, CFG272, CFG273,
 )
-"""The checks of a DeepSpeed file; they judge no recipe."""
+"""The checks of a DeepSpeed file by itself."""
+
+ENGINE_FILE: tuple[Check, ...] = (CFG255, *DEEPSPEED)
+"""The checks of a recipe that names a DeepSpeed file (parallel.config), beside those of the preflight."""
 
 CHECKS: tuple[Check, ...] = (
     ENV101,
     ENV120, ENV121, ENV122, ENV123, ENV124, ENV125, ENV126, ENV127, ENV128, ENV129, ENV132,
     CFG210, CFG211, CFG212, CFG213, CFG214,
-    *DEEPSPEED,
+    *ENGINE_FILE,
     DAT310, DAT311, DAT312,
     TOK401, TOK402, TOK403, TOK404, TOK405, TOK406, TOK407, TOK411,
     MOD501, MOD502, MOD503, MOD504, MOD505, MOD507, MOD540, MOD541,
-    RUN601, RUN602, RUN603, RUN604,
+    RUN601, RUN602, RUN603, RUN604, RUN631,
     EXP701, EXP702, EXP711, EXP712, EXP713, EXP740,
 )
 """In the order of a run: the stages, and within a stage by code."""
@@ -94,7 +99,7 @@ DOCTOR: tuple[Check, ...] = (ENV120, ENV121, ENV122, ENV123, ENV124, ENV125, ENV
 """The checks that look at the machine for ``gogpt doctor``; none of them is part of a preflight."""
 
 PREFLIGHT: tuple[Check, ...] = tuple(
-    c for c in CHECKS if c not in DOCTOR and c.stage in (Stage.ENV, Stage.CONFIG, Stage.DATA, Stage.TOKENS, Stage.MODEL)
+    c for c in CHECKS if c not in (*DOCTOR, *ENGINE_FILE) and c.stage in (Stage.ENV, Stage.CONFIG, Stage.DATA, Stage.TOKENS, Stage.MODEL)
 )
 """The checks that judge a run before its first step."""
 

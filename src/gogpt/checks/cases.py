@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gogpt.facts import (
     DataFacts,
     DoctorFacts,
@@ -82,4 +84,4 @@ DOCTOR = DoctorFacts(
     memory_needed=21 * 2**30, hub_cache="/data/hf/hub", hub_cache_exists=True, searched="models/base", git_lfs=True,
 )
 
-HEALTHY = Facts(env=ENV, plan=PLAN, data=DATA, tokenizer=TOKENIZER, model=MODEL, run=RUN, export=EXPORT, served=SERVED, engine=ENGINE, doctor=DOCTOR)
+HEALTHY = Facts(env=ENV, plan=PLAN, data=DATA, tokenizer=TOKENIZER, model=MODEL, run=RUN, export=EXPORT, served=SERVED, engine=replace(ENGINE, bf16=False), doctor=DOCTOR)

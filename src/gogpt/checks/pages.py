@@ -240,19 +240,19 @@ gogpt check recipe.yaml""",
     "CFG230": _page(
         title=("a setting that this version does not offer yet", "该版本尚不支持的设置"),
         what=(
-            "Whether the recipe asks for something that its language has words for but this version cannot do: the engines fsdp and "
-            "deepspeed, or several processes.",
-            "检查配方是否要求了语法允许但该版本尚不能做的事：fsdp 和 deepspeed 引擎、多进程。",
+            "Whether the recipe asks for something that its language has words for but this version cannot do: method qlora with the "
+            "engines fsdp and deepspeed.",
+            "检查配方是否要求了语法允许但该版本尚不能做的事：在 fsdp 或 deepspeed 引擎上使用 qlora 方法。",
         ),
         why=(
-            "Going on without it would train with another batch size, memory or method than the recipe says. A setting is refused "
-            "rather than ignored: transformers on a CPU turns FSDP into DDP in silence.",
-            "若忽略它继续训练，批大小、内存或方法就与配方不符。宁可拒绝也不忽略：transformers 在 CPU 上会悄悄把 FSDP 换成 DDP。",
+            "Going on without it would train with another method or more memory than the recipe says. A setting is refused rather "
+            "than ignored.",
+            "若忽略它继续训练，方法或内存就与配方不符。宁可拒绝也不忽略。",
         ),
-        fix=("Use what the message offers: engine ddp with one process.", "使用报错所建议的设置：ddp 引擎、单进程。"),
-        example="""CFG230 recipe: this version does not offer parallel.engine: fsdp
-  expected: one process
-  fix:      take the setting out
+        fix=("Use what the message offers: engine ddp, or method lora.", "使用报错所建议的设置：ddp 引擎，或 lora 方法。"),
+        example="""CFG230 recipe: this version does not offer method.kind: qlora with parallel.engine: fsdp
+  expected: method qlora in one process or with engine ddp
+  fix:      parallel.engine: ddp, or method.kind: lora
 
 parallel:
   engine: ddp""",

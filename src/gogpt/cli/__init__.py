@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import typer
@@ -28,7 +29,16 @@ from gogpt.cli import (
     tokenizer,
     train,
 )
-from gogpt.cli.console import Format, Lang, Quiet, UsageProblem, fail, fail_usage, language
+from gogpt.cli.console import (
+    Format,
+    Lang,
+    Quiet,
+    UsageProblem,
+    fail,
+    fail_usage,
+    hush_engines,
+    language,
+)
 from gogpt.errors import GogptError
 
 app = typer.Typer(
@@ -77,27 +87,56 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line in this process and return its exit code."""
     before = {k: v for k, v in os.environ.items() if k.startswith("GOGPT_")}
     try:
-        return _run(arguments)
+        return _run_started(arguments) if "GOGPT_LAUNCHED" in os.environ else _run(arguments)
     finally:
         for name in [k for k in os.environ if k.startswith("GOGPT_")]:
             del os.environ[name]
         os.environ.update(before)
 
 
-def _run(arguments: Sequence[str]) -> int:
+def _run_started(arguments: Sequence[str]) -> int:
+    """As one of several processes that ``gogpt train`` started: what ends it is left to that command, which tells the first of all."""
+    import contextlib
+    import io
+
+    from gogpt.world import note_error, note_start, started_world
+
+    world = started_world(os.environ)
+    if world is None:
+        return _run(arguments)
+    note_start(world)
+    told: list[str] = []
+
+    @contextlib.contextmanager
+    def kept() -> Iterator[None]:
+        with contextlib.redirect_stderr(io.StringIO()) as text:
+            yield
+        told.append(text.getvalue())
+
+    code = _run(arguments, telling=kept)
+    if code:
+        note_error(world, code, "".join(told))
+    return code
+
+
+def _run(arguments: Sequence[str], *, telling: Callable[[], AbstractContextManager[None]] = nullcontext) -> int:
+    """``telling``: around what is said of an error."""
+    hush_engines()
     # bitsandbytes, which peft imports where it is installed, tells every process of a kernel for one family of CPUs.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         code = app(list(arguments), prog_name="gogpt", standalone_mode=False)
         return int(code) if isinstance(code, int) else 0
     except GogptError as problem:
-        fail(problem, language(arguments))
+        with telling():
+            fail(problem, language(arguments))
         return problem.exit_code
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("interrupted", err=True)
         return 130
     except UsageProblem as problem:
-        fail_usage(problem)
+        with telling():
+            fail_usage(problem)
         return 2
     except typer.Exit as problem:
         return int(problem.exit_code)
@@ -109,10 +148,12 @@ def _run(arguments: Sequence[str]) -> int:
         # A name that is too long, a disk that went away: the machine's answer, whichever call got it.
         from gogpt.runfolder import disk_error
 
-        fail(disk_error(problem, Path(str(problem.filename or "?")[:200])), language(arguments))
+        with telling():
+            fail(disk_error(problem, Path(str(problem.filename or "?")[:200])), language(arguments))
         return 2
     except Exception as problem:
-        return _bug(problem)
+        with telling():
+            return _bug(problem)
 
 
 def _bug(problem: Exception) -> int:

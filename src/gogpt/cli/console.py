@@ -69,6 +69,26 @@ def err() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def hush_engines() -> None:
+    """DeepSpeed tells its warnings on stdout, where results belong, and others tell what is so on purpose; errors stay."""
+    import logging
+
+    for name in ("bitsandbytes", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("DeepSpeed").addFilter(_is_error)  # its level is set anew when it is imported
+
+
+def _is_error(record: Any) -> bool:
+    return int(record.levelno) >= 40
+
+
+def console_of(speaks: bool) -> Console:
+    """stderr, or nothing: of several processes one speaks."""
+    from rich.console import Console
+
+    return err() if speaks else Console(quiet=True)
+
+
 def out() -> Console:
     """stdout: results."""
     from rich.console import Console

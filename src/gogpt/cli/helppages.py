@@ -297,11 +297,7 @@ NOTES = {
 }
 """Meanings of keys whose field in config.py has no description of its own."""
 
-REFUSED: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "parallel.engine": ("fsdp, deepspeed", ("fsdp", "deepspeed")),
-    "parallel.processes": ("more than 1", (2,)),
-    "parallel.zero": ("any value", (0, 1, 2, 3)), "parallel.config": ("any value", ("ds.json",)),
-}
+REFUSED: dict[str, tuple[str, tuple[Any, ...]]] = {}
 """What this version refuses by name (CFG230), in words and as values that the tests show to the preflight."""
 
 

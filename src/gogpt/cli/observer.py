@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 class TerminalObserver:
     """Shows where a run is: the stage, rows read, steps with loss, learning rate, tokens/s and time left."""
 
-    def __init__(self, console: Console, lang: str, *, quiet: bool) -> None:
+    def __init__(self, console: Console, lang: str, *, quiet: bool, told: bool = False) -> None:
+        """``told``: data and plan were told by the command that started this process."""
+        self._told = told
         self._console, self._lang, self._quiet = console, lang, quiet
         self._progress: Any = None
         self._task: Any = None
@@ -57,7 +59,8 @@ class TerminalObserver:
             self._console.print(text, markup=False)
 
     def stage(self, name: str) -> None:
-        self._stage(name)
+        if not (self._told and name == "reading data"):
+            self._stage(name)
 
     def _stage(self, text: str, **values: Any) -> None:
         name = say(self._lang, text, **values)
@@ -73,7 +76,7 @@ class TerminalObserver:
             self._progress.update(self._task, completed=rows, info=say(self._lang, "rows"))
 
     def planned(self, before: Preflight) -> None:
-        if self._quiet:
+        if self._quiet or self._told:
             return
         plan, data = before.plan, before.prepared.facts
         dropped = sum(before.prepared.ledger.drops.values())
@@ -96,6 +99,8 @@ class TerminalObserver:
             self._lang, "train     {trainable} of {parameters} parameters ({method})", trainable=short_number(plan.trainable_parameters),
             parameters=short_number(plan.parameters), method=plan.method))
         print_findings(before.verdict.findings, self._lang, self._console, allowed=before.verdict.allowed)
+        if before.patch:
+            self._console.print(before.patch, markup=False, end="")
 
     def started(self, steps: int, done: int) -> None:
         self._total = steps
@@ -121,6 +126,9 @@ class TerminalObserver:
         self._say(say(
             self._lang, "step {step}  evaluation loss {loss:.4f} over {tokens:,} trained tokens ({seconds:.1f} s)", step=line["step"],
             loss=line["eval_loss"], tokens=line["eval_tokens"], seconds=line["seconds"]))
+
+    def note_of(self, text: str, **values: Any) -> None:
+        self._say(say(self._lang, text, **values))
 
     def note(self, text: str) -> None:
         self._say(say(self._lang, text) if "{" not in text else text)
