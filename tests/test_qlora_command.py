@@ -77,6 +77,14 @@ def test_settings_that_do_not_go_together(gogpt: Any, recipe: Any, tiny64: Path,
         assert said in refused_line(ran.err, "CFG233")
 
 
+@pytest.mark.parametrize("engine", ["fsdp", "deepspeed"])
+def test_engines_that_cannot_hold_4_bits(gogpt: Any, recipe: Any, tiny64: Path, engine: str) -> None:
+    for command in ("check", "plan", "train"):
+        ran = gogpt(command, recipe(model=str(tiny64), method={"kind": "qlora"}), f"parallel.engine={engine}", "-q")
+        assert ran.code == 2
+        assert f"method.kind: qlora with parallel.engine: {engine}" in refused_line(ran.err, "CFG230")
+
+
 def test_weights_that_are_no_safetensors(gogpt: Any, recipe: Any, tiny64: Path, tmp_path: Path) -> None:
     import shutil
 

@@ -60,6 +60,15 @@ def test_accumulation_1x8_is_8x1(gogpt, qlora, tmp_path):
     assert_same(tmp_path / "micro1", tmp_path / "micro8", atol=5e-6)
 
 
+def test_two_processes_are_one(gogpt, qlora, tmp_path):
+    """Each holds the base in 4 bits, and both the same one."""
+    path = qlora(rows(24, turns=2), data={"eval": 0.0}, train={"batch_size": 4, "epochs": 4, "learning_rate": 1e-3})
+    for processes, micro in ((1, 4), (2, 2)):
+        ran = gogpt("train", path, f"parallel.processes={processes}", f"train.micro_batch_size={micro}", f"output={tmp_path / str(processes)}", "-q")
+        assert ran.code == 0, ran.err
+    assert_same(tmp_path / "1", tmp_path / "2", atol=1e-4)
+
+
 def test_resumed_is_straight(gogpt, qlora, tmp_path, monkeypatch):
     """Interrupted after step 4, with an evaluation at every step and dropout: the same numbers to the last bit."""
     from gogpt.watch import Watch
