@@ -212,3 +212,12 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared beside this clone: its real tokenizers, data and oracles are not there")
+
+
+@pytest.fixture(scope="session")
+def tiny64(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model whose widths are multiples of 64, so that every linear module of it can be held in 4 bits. Read only."""
+    folder = tmp_path_factory.mktemp("tiny64") / "model"
+    make_tokenizer(folder)
+    make_model(folder, hidden_size=64, intermediate_size=128)
+    return folder

@@ -30,7 +30,7 @@ def empty_save() -> Iterator[None]:
     """Sharded weights that nobody gathers: what was saved as an empty adapter."""
     from gogpt import trainer
 
-    with mock.patch.object(trainer, "full_weights", lambda model: {}):
+    with mock.patch.object(trainer, "full_weights", return_value={}):
         yield
 
 

@@ -123,7 +123,6 @@ def test_what_is_no_recipe(text: str, code: str, said: str, tmp_path: Path, tiny
     ("data.train.0.schema=alpacca", "DAT306", "did you mean 'alpaca'?"),
     ("data.train=nowhere/*.jsonl", "DAT300", "no file matches"),
     ("data.train.0.weight=0.001", "DAT308", "of which the weights take none"),
-    ("method.kind=qlora", "CFG230", "method.kind: qlora"),
     ("parallel.zero=3", "CFG253", "parallel.zero without engine: deepspeed"),
     ("parallel.offload=all", "CFG253", "parallel.offload with engine: ddp"),
     ("parallel.processes=0", "CFG202", "should be greater than or equal to 1"),

@@ -1,4 +1,4 @@
-"""What trains: LoRA through PEFT, the last layers (freeze), or everything."""
+"""What trains: LoRA through PEFT (on a base in 4 bits: QLoRA), the last layers (freeze), or everything."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from gogpt.modelfiles import (
     is_last_layers,
     weights_fingerprint,
 )
+from gogpt.quantisation import Quantisation, read_quantisation
 
 
 def add_method(model: PreTrainedModel, method: MethodConfig, folder: Path) -> Any:
@@ -42,6 +43,12 @@ def add_method(model: PreTrainedModel, method: MethodConfig, folder: Path) -> An
             tokens = method.new_tokens == "all" and bool(EMBEDDING.search(name) or HEAD.search(name))
             parameter.requires_grad = tokens or is_last_layers(name, checkpoint, last - method.trainable_layers + 1)
         return model
+    if method.kind == "qlora":
+        for parameter in model.parameters():
+            if parameter.ndim == 1 and parameter.dtype in (torch.float16, torch.bfloat16):
+                # Norms and biases, as peft.prepare_model_for_kbit_training does. Embedding and head stay: in float32 they would
+                # take as much as all layers in 4 bits (vocabulary 152k, hidden 3,584: 2.2 GB each), and autocast rounds them anyway.
+                parameter.data = parameter.data.float()
     targets: str | list[str] = method.targets if isinstance(method.targets, str) else list(method.targets)
     config = LoraConfig(
         task_type="CAUSAL_LM", r=method.rank, lora_alpha=method.alpha, lora_dropout=method.dropout,  # type: ignore[arg-type]
@@ -77,19 +84,40 @@ def is_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").is_file()
 
 
+def base_note(base: Path, quant: Quantisation | None) -> dict[str, Any]:
+    """The document of ``BASE_NOTE``."""
+    held = {} if quant is None else {"quantisation": quant.to_dict()}
+    return {"base": str(base), "fingerprint": weights_fingerprint(base), **held}
+
+
+def read_base_note(folder: Path) -> dict[str, Any]:
+    """What the note beside an adapter says; empty where there is none. Raises GogptError EXP704."""
+    note = folder / BASE_NOTE
+    if not note.is_file():
+        return {}
+    try:
+        return dict(json.loads(note.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as problem:
+        raise GogptError("EXP704", f"the note of the adapter's base cannot be read: {problem}", where=str(note),
+                         fix="take the adapter from the run again") from problem
+
+
+def quantisation_of_adapter(folder: Path) -> Quantisation | None:
+    """How the base was held when the adapter was trained on it. Raises GogptError EXP704."""
+    try:
+        return read_quantisation(read_base_note(folder))
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise GogptError("EXP704", f"the note of the adapter's base cannot be used: {problem}", where=str(folder / BASE_NOTE),
+                         fix="take the adapter from the run again, or use the release that wrote it") from problem
+
+
 def load_adapter(model: PreTrainedModel, folder: Path, base: Path) -> PeftModel:
     """Base + adapter. Raises GogptError EXP704 where they do not fit: other shapes, keys that name no module (PEFT
     leaves them out with a warning, and the model behaves as its base), or another base of the same shapes."""
-    note = folder / BASE_NOTE
-    if note.is_file():
-        try:
-            then = dict(json.loads(note.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as problem:
-            raise GogptError("EXP704", f"the note of the adapter's base cannot be read: {problem}", where=str(note),
-                             fix="take the adapter from the run again") from problem
-        if then.get("fingerprint") != weights_fingerprint(base):
-            raise GogptError("EXP704", "the adapter was trained on another base: the weights differ", where=str(base),
-                             expected=f"the weights of {then.get('base')} as they were", fix="name that base (--base)")
+    then = read_base_note(folder)
+    if then and then.get("fingerprint") != weights_fingerprint(base):
+        raise GogptError("EXP704", "the adapter was trained on another base: the weights differ", where=str(base),
+                         expected=f"the weights of {then.get('base')} as they were", fix="name that base (--base)")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -177,6 +177,12 @@ class ModelFacts:
     """their rows train under this recipe's method, or have been trained by an earlier run"""
     added_seen: int = 0
     """how often they occur in the training examples"""
+    quantised_already: str = ""
+    """how the base's own config.json says that it is quantised (gptq, awq, bitsandbytes ...); nothing where it is not"""
+    quantised_modules: int = 0
+    """qlora: linear modules that are held in 4 bits"""
+    unquantised_modules: tuple[str, ...] = ()
+    """qlora: linear modules of the layers that are not, as ``name (rows x columns)``"""
     packing_unsafe: str | None = None
     """why documents packed into a row could see each other in this architecture, or None"""
 
@@ -424,6 +430,16 @@ class ExportFacts:
     probe_tokens: int
     base: str
     adapter: str
+    probe_loss_before: float = 0.0
+    """mean cross-entropy over the trained tokens of the probe sequence: of the base as it was trained + adapter"""
+    probe_loss_after: float = 0.0
+    """... and of the merged model"""
+    trained_base: str = "full"
+    """what the base was held in while the adapter was trained: full, nf4 or fp4"""
+    merged_base: str = "full"
+    """what the weights that it was merged into stand for: the same, or another"""
+    trained_difference: float = 0.0
+    """largest |merged - (base as it was trained + adapter)|; another base than that trained is not held to the tolerance"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -678,6 +694,8 @@ class DoctorFacts:
     """which toolkit (links resolved) CUDA_HOME, PATH and LD_LIBRARY_PATH name first, where they name one that exists"""
     missing_paths: tuple[str, ...] = ()
     """entries that name CUDA and do not exist, as ``PATH: /usr/usr/local/cuda/bin``"""
+    toolkit_lacks: tuple[str, ...] = ()
+    """what a build needs of the toolkit that CUDA_HOME (or PATH) names, and that is not in it"""
     nvcc_max_gcc: int | None = None
     """newest GCC that the toolkit's crt/host_config.h takes"""
     compiler: str | None = None
@@ -693,6 +711,12 @@ class DoctorFacts:
     gpus: tuple[str, ...] = ()
     capabilities: tuple[float, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    torch_hip: str | None = None
+    """the ROCm version that torch was built with"""
+    bitsandbytes_libraries: tuple[str, ...] = ()
+    """native libraries in bitsandbytes' folder, as ``cpu``, ``cuda124``, ``rocm64``"""
+    bitsandbytes_wanted: str | None = None
+    """the one that it would load on this machine; None: it is not installed"""
     flash_attn_missing: tuple[str, ...] = ()
     """symbols that flash-attn's extension wants of torch's c10 libraries, and that those do not have"""
     interfaces: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
-from gogpt.adapters import is_adapter, load_adapter
+from gogpt.adapters import is_adapter, load_adapter, quantisation_of_adapter
 from gogpt.config import ModelConfig
 from gogpt.errors import GogptError, RowError
 from gogpt.model import load_base, pick_device, stop_token_ids
@@ -87,7 +87,8 @@ def load_speaker(path: str, *, template: str = "auto", base: str | None = None, 
     kind = ("bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32") if dtype == "auto" else dtype
     if is_adapter(folder):
         base_folder = base_of(folder, base)
-        model: Any = load_adapter(load_base(ModelConfig(path=str(base_folder)), base_folder, kind), folder, base_folder)
+        plain: Any = load_base(ModelConfig(path=str(base_folder)), base_folder, kind, quantisation_of_adapter(folder))
+        model: Any = load_adapter(plain, folder, base_folder)
     else:
         model = load_base(ModelConfig(path=str(folder)), folder, kind)
     model.config.use_cache = True

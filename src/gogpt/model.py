@@ -15,6 +15,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from gogpt.config import ModelConfig
 from gogpt.errors import GogptError
+from gogpt.four_bit import DTYPES, bitsandbytes_config, settle_quantised
+from gogpt.quantisation import Quantisation, check_bitsandbytes
 from gogpt.templates import DeclaredTemplate, Template
 from gogpt.tokenize import Tokenizer
 from gogpt.tokenize.compare import causes_of, first_difference
@@ -22,8 +24,6 @@ from gogpt.tokenize.convert import document_of
 from gogpt.tokenize.fast import FastBackend
 from gogpt.tokenize.probes import PROBES
 from gogpt.tokenize.spm import SentencePieceBackend
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 TOKENIZER_FILES = ("tokenizer.json", "special_tokens_map.json", "tokenizer.model", "vocab.json", "merges.txt",
                    "vocab.txt", "added_tokens.json")
@@ -37,17 +37,22 @@ def pick_device() -> torch.device:
     return torch.device("cpu")
 
 
-def load_base(model: ModelConfig, folder: Path, dtype: str) -> PreTrainedModel:
-    """The base model in ``dtype``, on the CPU. ``folder``: its local files.
+def load_base(model: ModelConfig, folder: Path, dtype: str, quant: Quantisation | None = None) -> PreTrainedModel:
+    """The base model in ``dtype``, on the CPU; with ``quant`` its layers in 4 bits, on the first GPU where there is one.
+    ``folder``: its local files.
 
-    Raises GogptError MOD500 (cannot be loaded), MOD506 (weights missing: transformers would go on with
-    random ones and a warning).
+    Raises GogptError MOD500 (cannot be loaded), MOD506 (weights missing: transformers would go on with random ones and a
+    warning), ENV111, MOD542 (not quantised as planned).
     """
     attention = None if model.attention == "auto" else model.attention
+    more: dict[str, Any] = {}
+    if quant is not None:
+        check_bitsandbytes(str(folder))
+        more = {"quantization_config": bitsandbytes_config(quant, dtype)}
     try:
         loaded, info = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=DTYPES[dtype], attn_implementation=attention, output_loading_info=True,
-            trust_remote_code=model.trust_remote_code, revision=None,
+            folder, dtype=DTYPES[quant.dtype if quant else dtype], attn_implementation=attention, output_loading_info=True,
+            trust_remote_code=model.trust_remote_code, revision=None, **more,
         )
     except ImportError as problem:
         raise GogptError("ENV111", f"an optional package is missing: {str(problem).strip().splitlines()[0]}", where=str(folder),
@@ -66,6 +71,8 @@ def load_base(model: ModelConfig, folder: Path, dtype: str) -> PreTrainedModel:
             fix="download the checkpoint again, or use the config.json that belongs to it",
         )
     loaded.config.use_cache = False
+    if quant is not None:
+        settle_quantised(loaded, folder, quant, dtype)
     return loaded  # type: ignore[no-any-return]
 
 

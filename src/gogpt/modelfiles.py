@@ -242,7 +242,7 @@ def match_targets(targets: str | tuple[str, ...], modules: Mapping[str, Any]) ->
 def count_new(checkpoint: Checkpoint, method: MethodConfig) -> int:
     """Parameters that ``method.new_tokens`` adds to those of lora or freeze."""
     shapes = checkpoint.token_tensors
-    named = [n for n in shapes if set(n.split(".")) & set(method.modules_to_save)] if method.kind == "lora" else []
+    named = [n for n in shapes if set(n.split(".")) & set(method.modules_to_save)] if method.kind in ("lora", "qlora") else []
     if method.new_tokens == "all":
         return sum(math.prod(shape) for name, shape in shapes.items() if name not in named)
     note = read_extension(checkpoint.folder) if method.new_tokens == "rows" else None
@@ -280,7 +280,7 @@ def trains_new(checkpoint: Checkpoint, method: MethodConfig) -> bool:
     if method.kind == "full" or method.new_tokens != "none":
         return True
     matrices = {n.split(".")[-2] for n in checkpoint.token_tensors}
-    return method.kind == "lora" and bool(matrices) and matrices <= set(method.modules_to_save)
+    return method.kind in ("lora", "qlora") and bool(matrices) and matrices <= set(method.modules_to_save)
 
 
 def check_new_tokens(method: MethodConfig, folder: Path) -> None:

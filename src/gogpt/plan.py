@@ -13,12 +13,14 @@ import numpy.typing as npt
 from gogpt.config import RunConfig, TrainConfig
 from gogpt.data.store import ExampleSet
 from gogpt.facts import EnvFacts, PlanFacts
-from gogpt.modelfiles import DTYPE_BYTES, Checkpoint, count_trainable
+from gogpt.modelfiles import Checkpoint, count_trainable
 from gogpt.packing import Bins, cut_documents, one_per_row, pack
+from gogpt.quantisation import quantisation_of, split_modules, weight_bytes
 from gogpt.schedules import Rate
 
 _DOCUMENTS = 0x646F6373
 """What tells the order of documents from other draws under one seed."""
+WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 NUM_LR_POINTS = 2000
 """How many learning rates plan.json lists at most; the first, the last and the peak are among them."""
 
@@ -73,6 +75,9 @@ class RunPlan:
     parameters: int
     trainable_parameters: int
     memory: Memory
+    quantised_parameters: int = 0
+    """of the parameters: those held in 4 bits"""
+    quant_type: str | None = None
     sampled_rows: int = 0
     driven_by: str | None = None
     """the scheduler of a DeepSpeed file, which sets the learning rates in place of the recipe's schedule"""
@@ -124,6 +129,7 @@ class RunPlan:
             "tokens_per_step": round(self.tokens * per_step, 1),
             "trained_tokens_per_step": round(self.trained_tokens * per_step, 1),
             "parameters": self.parameters, "trainable_parameters": self.trainable_parameters,
+            "quantised_parameters": self.quantised_parameters, "quant_type": self.quant_type, "weights_dtype": self.weights_dtype,
             "memory": {"total": memory.total, "weights": memory.weights, "gradients": memory.gradients,
                        "optimizer": memory.optimizer, "activations": memory.activations},
             "driven_by": self.driven_by, "seconds": seconds, "lr": [list(p) for p in self.lr_points()],
@@ -172,8 +178,8 @@ def pick_precision(config: RunConfig, env: EnvFacts) -> str:
 
 def pick_weights_dtype(config: RunConfig, precision: str) -> str:
     """dtype that the base is loaded in. Weights that train stay float32 (mixed precision keeps masters)."""
-    if config.model.dtype != "auto":
-        return config.model.dtype
+    if config.model.dtype != "auto" and (config.method.kind != "qlora" or precision != "fp32"):
+        return config.model.dtype  # qlora without autocast is float32 throughout (CFG233)
     if config.method.kind in ("full", "freeze") or precision == "fp32" or config.parallel.engine == "fsdp":
         return "float32"  # FSDP2 shards parameters of one dtype, and casts them for the computation
     return {"bf16": "bfloat16", "fp16": "float16"}[precision]
@@ -201,6 +207,7 @@ def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env:
     dtype = pick_weights_dtype(config, precision)
     row_lengths = [int(sum(lengths[list(b)])) for b in bins]
     epochs = total / len(bins) if bins and not sampled_rows else 0.0
+    quant = quantisation_of(config, checkpoint.folder, dtype)
     return RunPlan(
         steps=steps, warmup_steps=count_warmup(config.train, steps), schedule=config.train.schedule,
         learning_rate=config.train.learning_rate, min_lr_ratio=config.train.min_lr_ratio,
@@ -213,21 +220,23 @@ def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env:
         stage=config.stage, parameters=sum(math.prod(s) for s, _ in checkpoint.tensors.values()),
         trainable_parameters=count_trainable(checkpoint, config.method),
         memory=estimate_memory(config, checkpoint, dtype, row_lengths), sampled_rows=sampled_rows,
+        quantised_parameters=weight_bytes(checkpoint, config.method, WEIGHT_BYTES[dtype])[1], quant_type=None if quant is None else quant.name,
     )
 
 
 def estimate_memory(config: RunConfig, checkpoint: Checkpoint, dtype: str, row_lengths: Sequence[int]) -> Memory:
     """Bytes at the peak of a step, from shapes.
 
-    weights: parameters x bytes of their dtype. gradients: 4 bytes a trainable parameter. optimizer: AdamW 8,
+    weights: parameters x bytes of their dtype; of modules in 4 bits what ``quantisation.quantised_bytes`` says. gradients: 4 bytes a trainable parameter. optimizer: AdamW 8,
     SGD 0, Adafactor about 0. activations, per token and layer of a decoder: 8 hidden vectors (norms, residuals,
     query, attention output), key and value, and 4 of the MLP's width; and per token of the micro-batch the
     logits three times (bf16 or float32, float32, and their gradient); with gradient checkpointing one hidden
-    vector a layer, and one layer whole.
+    vector a layer, and one layer whole. A matrix in 4 bits is written out for its product: the largest one counts.
     """
     trainable = count_trainable(checkpoint, config.method)
-    total = sum(math.prod(s) for s, _ in checkpoint.tensors.values())
-    size = {"float32": 4, "bfloat16": 2, "float16": 2}.get(dtype, DTYPE_BYTES["F32"])
+    size = WEIGHT_BYTES[dtype]
+    weights, in_4bit = weight_bytes(checkpoint, config.method, size)
+    unpacked = max((math.prod(s) for s in split_modules(checkpoint)[0].values()), default=0) * size if in_4bit else 0
     optimizer = {"adamw": 8, "sgd": 0, "adafactor": 0}[config.train.optimizer]
     hidden = checkpoint.number("hidden_size", "n_embd") or 0
     layers = checkpoint.number("num_hidden_layers", "n_layer") or 0
@@ -245,6 +254,6 @@ def estimate_memory(config: RunConfig, checkpoint: Checkpoint, dtype: str, row_l
     parallel, world = config.parallel, config.parallel.world_size
     whole = parallel.engine == "fsdp" or parallel.stage == 3
     adapters = trainable * 4 if config.method.kind in ("lora", "qlora") else 0
-    return Memory(weights=math.ceil((total * size + adapters) / (world if whole else 1)),
+    return Memory(weights=math.ceil((weights + adapters) / (world if whole else 1)),
                   gradients=math.ceil(trainable * 4 / (world if whole or parallel.stage == 2 else 1)),
-                  optimizer=math.ceil(trainable * optimizer / (world if whole or parallel.stage >= 1 else 1)), activations=body + logits + mask)
+                  optimizer=math.ceil(trainable * optimizer / (world if whole or parallel.stage >= 1 else 1)), activations=body + logits + mask + unpacked)

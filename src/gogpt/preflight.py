@@ -21,6 +21,7 @@ from gogpt.modelfiles import Checkpoint, check_new_tokens, find_model, find_toke
 from gogpt.packing import batch_rows
 from gogpt.parallel import Asked, EngineFile, agreed, corrected, file_rates, open_engine_file, patch, written
 from gogpt.plan import RunPlan, document_rows, make_plan
+from gogpt.quantisation import check_base, check_method, quantised_facts
 from gogpt.show import pick_samples
 from gogpt.templates import NO_TEMPLATE, Template, pick_template
 from gogpt.tokenize import Tokenizer
@@ -121,12 +122,14 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
     refuse_unbuilt(config)
     refuse_misplaced(config)
     refuse_unstreamed(config)
+    check_method(config)
     for code in config.checks.allow:
         page_of(code)  # a misspelt code would allow nothing, and say so only after hours
     for code in config.checks.policy:
         run_check_named(code)
     folder = find_model(config.model)
     check_new_tokens(config.method, folder)
+    check_base(config, folder)
     env = collect_env(Path(config.output))
     refuse_parallel(config, env)
     stream = None
@@ -149,7 +152,7 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
         data = replace(data, tokens=plan.tokens, trained_tokens=plan.trained_tokens, longest=int(prepared.train.lengths.max(initial=0)))
     sample = stretches_of(tokenizer, (prepared.train[i].input_ids for i in pick_samples(prepared.train, prepared.sampled, NUM_COMPARED))) if tokenizer.other else []
     facts = Facts(env=env, plan=plan.facts(config), data=data, tokenizer=tokenizer_facts(tokenizer, sample),
-                  model=count_added(model_facts(config, folder, tokenizer), read_extension(folder), prepared),
+                  model=count_added(quantised_facts(model_facts(config, folder, tokenizer), config, folder), read_extension(folder), prepared),
                   engine=None if file is None else file.facts)
     verdict = judge(PREFLIGHT if file is None else (*PREFLIGHT, *ENGINE_FILE), facts, allow=config.checks.allow)
     return Preflight(config=config, folder=folder, tokenizer=tokenizer, template=template,
@@ -232,7 +235,7 @@ def refuse_unstreamed(config: RunConfig) -> None:
 def refuse_unbuilt(config: RunConfig) -> None:
     """A setting that would be silently ignored is refused by name."""
     unbuilt = {
-        "method.kind: qlora": config.method.kind == "qlora",
+        f"method.kind: qlora with parallel.engine: {config.parallel.engine}": config.method.kind == "qlora" and config.parallel.engine != "ddp",
     }
     rolls_back = {
         "several processes": config.parallel.processes != 1 or config.parallel.engine != "ddp",
@@ -243,4 +246,4 @@ def refuse_unbuilt(config: RunConfig) -> None:
     asked = [name for name, yes in unbuilt.items() if yes]
     if asked:
         raise GogptError("CFG230", "this version does not offer " + ", ".join(asked), where="recipe",
-                         expected="method lora, full or freeze", fix="take the setting out")
+                         expected="method qlora in one process or with engine ddp", fix="parallel.engine: ddp, or method.kind: lora")

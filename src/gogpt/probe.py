@@ -11,6 +11,7 @@ from gogpt.loss import summed_loss
 from gogpt.model import load_base, pick_device
 from gogpt.modelfiles import find_model
 from gogpt.preflight import Preflight
+from gogpt.quantisation import quantisation_of
 from gogpt.trainer import collate, quiet_engines
 
 PROBE_SECONDS = 15.0
@@ -30,7 +31,8 @@ def time_run(before: Preflight) -> float:
     padded = [max(chunk) * len(chunk) for chunk in (rows[at : at + size] for at in range(0, len(rows), size))]
     with quiet_engines():
         weights = find_model(before.config.model, weights=True)
-        model = add_method(load_base(before.config.model, weights, plan.weights_dtype), before.config.method, weights)
+        quant = quantisation_of(before.config, weights, plan.weights_dtype)
+        model = add_method(load_base(before.config.model, weights, plan.weights_dtype, quant), before.config.method, weights)
     device = pick_device()
     model.to(device).train()
     make = collate(examples, before.pad_id, across=plan.across_documents)

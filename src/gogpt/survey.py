@@ -22,7 +22,7 @@ VARIABLES = (
     "CUDA_HOME", "CUDA_PATH", "PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "TORCH_CUDA_ARCH_LIST", "CC", "CXX", "MAX_JOBS",
     "NCCL_SOCKET_IFNAME", "NCCL_P2P_DISABLE", "NCCL_IB_DISABLE", "NCCL_SHM_DISABLE", "NCCL_DEBUG", "HF_HOME", "HF_HUB_CACHE",
     "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_ENABLE_HF_TRANSFER", "HF_ENDPOINT",
-    "OPENSSL_CONF", "OPENSSL_MODULES", "CRYPTOGRAPHY_OPENSSL_NO_LEGACY", "PYTHONPATH", "PYTHONNOUSERSITE",
+    "BNB_CUDA_VERSION", "BNB_ROCM_VERSION", "OPENSSL_CONF", "OPENSSL_MODULES", "CRYPTOGRAPHY_OPENSSL_NO_LEGACY", "PYTHONPATH", "PYTHONNOUSERSITE",
 )
 """The variables that are looked at. None of them holds a secret."""
 
@@ -30,6 +30,12 @@ PACKAGES = (
     "torch", "transformers", "peft", "accelerate", "tokenizers", "datasets", "safetensors", "deepspeed", "bitsandbytes", "flash-attn",
     "numpy", "triton", "huggingface-hub", "hf_transfer", "cryptography", "ninja",
 )
+BUILD_PARTS = (
+    ("bin/ptxas",), ("nvvm/bin/cicc",), ("include/cuda_runtime.h", "targets/x86_64-linux/include/cuda_runtime.h"),
+    ("include/crt/host_config.h", "targets/x86_64-linux/include/crt/host_config.h"),
+    ("lib64/libcudart.so", "lib/libcudart.so", "targets/x86_64-linux/lib/libcudart.so", "targets/sbsa-linux/lib/libcudart.so"),
+)
+"""What a build of DeepSpeed or flash-attn takes from the toolkit beside nvcc: each of the first names, or one of those after it."""
 POINTER = b"version https://git-lfs.github.com/spec"
 MAX_FILES = 20_000
 """Files of a folder that are looked at for pointers."""
@@ -48,9 +54,10 @@ def survey(
     home = environ.get("CUDA_HOME") or environ.get("CUDA_PATH") or None
     named, toolkits = machine.toolkits(home)
     chosen = named.get("CUDA_HOME") or named.get("PATH")
-    torch, torch_cuda = _torch(sys_path)
+    torch, torch_cuda, torch_hip = _torch(sys_path)
     gpus, capabilities, memory, driver, driver_cuda = machine.gpus()
     compiler = next((found for name in (environ.get("CXX"), "g++", "c++", "clang++") if name and (found := machine.which(name))), None)
+    libraries, wanted = _bitsandbytes(sys_path, environ, torch_cuda, torch_hip, gpu=bool(gpus))
     cache = _hub_cache(environ)
     pointers = list(_pointers(searched)) if searched else []
     free = folder
@@ -59,9 +66,9 @@ def survey(
     return DoctorFacts(
         variables={name: environ[name] for name in VARIABLES if environ.get(name)}, cuda_home=home,
         cuda_home_nvcc=bool(home) and machine.at(f"{home}/bin/nvcc").is_file(), toolkits=toolkits, named=named,
-        missing_paths=tuple(machine.missing(home)), nvcc_max_gcc=machine.max_gcc(chosen), compiler=compiler, gcc=machine.gcc(compiler),
+        missing_paths=tuple(machine.missing(home)), toolkit_lacks=tuple(machine.lacks(named.get("CUDA_HOME" if home else "PATH"))), nvcc_max_gcc=machine.max_gcc(chosen), compiler=compiler, gcc=machine.gcc(compiler),
         ninja=machine.which("ninja") is not None or "ninja" in versions, torch=torch, torch_cuda=torch_cuda, driver=driver, driver_cuda=driver_cuda,
-        gpus=gpus, capabilities=capabilities, versions=versions, flash_attn_missing=_flash_attn_missing(sys_path),
+        gpus=gpus, capabilities=capabilities, versions=versions, torch_hip=torch_hip, bitsandbytes_libraries=libraries, bitsandbytes_wanted=wanted, flash_attn_missing=_flash_attn_missing(sys_path),
         interfaces=machine.interfaces(), shm_total=shm_size(machine.at("/dev/shm")), disk=str(free), disk_free=shutil.disk_usage(free).free,
         disk_needed=disk_needed, memory=memory or machine.memory(), memory_needed=memory_needed, hub_cache=cache, hub_cache_exists=machine.at(cache).is_dir(),
         hub_cache_writable=machine.writable(cache), searched=str(searched) if searched else None, pointers=tuple(map(str, pointers[:NUM_FIRST])),
@@ -155,6 +162,14 @@ class Machine:
                     yield f"{name}: {entry}"
         if home and not self.at(home).exists():
             yield f"CUDA_HOME: {home}"
+
+    def lacks(self, toolkit: str | None) -> Iterator[str]:
+        """Parts without which nvcc is there and compiles or links nothing. pip's nvcc comes apart: without its dependencies it has no
+        cicc and no headers, and with them libcudart.so.13 alone, which -lcudart does not find. A distribution's own nvcc in /usr
+        keeps its parts elsewhere and knows where."""
+        for choices in BUILD_PARTS if toolkit and toolkit not in ("/", "/usr", "/usr/local") else ():
+            if not any(self.at(f"{toolkit}/{choice}").exists() for choice in choices):
+                yield choices[0]
 
     def max_gcc(self, toolkit: str | None) -> int | None:
         found = re.search(r"#if __GNUC__ > (\d+)", _text(self.at(f"{toolkit}/include/crt/host_config.h"))) if toolkit else None
@@ -263,15 +278,39 @@ def _shadows(sys_path: Sequence[str], places: Mapping[str, Path]) -> dict[str, s
     return out
 
 
-def _torch(sys_path: Sequence[str]) -> tuple[str | None, str | None]:
-    """torch's version and the CUDA version that it was built with, as torch/version.py says."""
+def _torch(sys_path: Sequence[str]) -> tuple[str | None, str | None, str | None]:
+    """torch's version, and the CUDA and the ROCm version that it was built with, as torch/version.py says."""
     for entry in sys_path:
         text = _text(Path(entry or ".") / "torch" / "version.py")
         version = re.search(r"^__version__\s*(?::[^=]*)?=\s*['\"]([^'\"]+)", text, re.M)
         if version:
-            cuda = re.search(r"^cuda\s*(?::[^=]*)?=\s*['\"]([^'\"]+)", text, re.M)
-            return version[1], cuda[1] if cuda else None
-    return None, None
+            cuda, hip = (re.search(rf"^{name}\s*(?::[^=]*)?=\s*['\"]([^'\"]+)", text, re.M) for name in ("cuda", "hip"))
+            return version[1], cuda[1] if cuda else None, hip[1] if hip else None
+    return None, None, None
+
+
+def _bitsandbytes(
+    sys_path: Sequence[str], environ: Mapping[str, str], cuda: str | None, hip: str | None, *, gpu: bool
+) -> tuple[tuple[str, ...], str | None]:
+    """The native libraries of bitsandbytes, and the one that it would load, by the rule of bitsandbytes 0.50's cextension.py: as
+    BNB_CUDA_VERSION says; else that of torch's CUDA; else the newest older one of the same major version; else the oldest
+    newer one. Without a GPU that torch can use, the one for the CPU."""
+    folder = next((p for entry in sys_path if (p := Path(entry or ".") / "bitsandbytes" / "__init__.py").is_file()), None)
+    if folder is None:
+        return (), None
+    found = tuple(sorted(m[1] for p in folder.parent.glob("libbitsandbytes_*") if (m := re.match(r"libbitsandbytes_([a-z]+\d*)\.", p.name))))
+    kind, version = ("rocm", hip) if hip else ("cuda", cuda)
+    if not gpu or version is None:
+        return found, "cpu"
+    if forced := environ.get("BNB_ROCM_VERSION" if hip else "BNB_CUDA_VERSION"):
+        return found, f"{kind}{forced}"
+    digits = 1 if hip else 2  # of the major version in a name
+    there = {(int(n[:digits]), int(n[digits:])): name for name in found
+             if name.startswith(kind) and (n := name.removeprefix(kind)).isdigit() and len(n) > digits}
+    major, minor = (int(n) for n in (*re.findall(r"\d+", version), "0")[:2])
+    same = [v for v in there if v[0] == major]
+    nearest = max((v for v in same if v <= (major, minor)), default=min(same, default=(major, minor)))
+    return found, there.get(nearest, f"{kind}{major}{minor}")
 
 
 def _flash_attn_missing(sys_path: Sequence[str]) -> tuple[str, ...]:

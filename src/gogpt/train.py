@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from transformers import set_seed
 
-from gogpt.adapters import add_method
+from gogpt.adapters import add_method, base_note
 from gogpt.config import RunConfig
 from gogpt.data.ledger import Ledger
 from gogpt.data.stream import RowStream, read_mark
@@ -31,9 +31,10 @@ from gogpt.extension import read_extension, write_extension
 from gogpt.facts import ProofFacts, StepStats, to_json
 from gogpt.findings import Finding, Severity, Text, Verdict
 from gogpt.model import load_base, rehearse_saving, save_generation_config, save_tokenizer
-from gogpt.modelfiles import BASE_NOTE, Checkpoint, find_model, trains_new, weights_fingerprint
+from gogpt.modelfiles import BASE_NOTE, Checkpoint, find_model, trains_new
 from gogpt.preflight import Preflight, Refused, preflight
 from gogpt.proofs import judge_proofs, prove, prove_stop
+from gogpt.quantisation import quantisation_of
 from gogpt.report import write_report
 from gogpt.rollback import Rollback, passed_over, plan_rollback, read_rollbacks, roll_back
 from gogpt.runfolder import (
@@ -126,7 +127,7 @@ def _train(config: RunConfig, observer: Observer, *, resume: bool, overwrite: bo
         own = None if before.engine_file is None else before.engine_file.document
         settings = deepspeed_settings(config, before.plan, own) if config.parallel.engine == "deepspeed" else None
         args = training_arguments(config, before.plan, folder, settings, experts=Checkpoint(before.folder).has_experts)
-        beside = None if config.method.kind == "lora" else before.folder / "config.json"
+        beside = None if config.method.kind in ("lora", "qlora") else before.folder / "config.json"
         saved = rehearse_saving(before.tokenizer, before.template, probe_texts(before), config=beside)
     for told in saved.refused:
         observer.note(f"transformers encodes otherwise as {told}; the tokenizer will be saved as {saved.kind}")
@@ -294,7 +295,8 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
     observer.stage("loading the model")
     with quiet_engines():
         weights = find_model(config.model, weights=True)
-        model = add_method(load_base(config.model, weights, plan.weights_dtype), config.method, weights)
+        base = load_base(config.model, weights, plan.weights_dtype, quantisation_of(config, weights, plan.weights_dtype))
+        model = add_method(base, config.method, weights)
         main = Ranks().main
         for path in (folder.metrics, folder.evals) if main else ():
             write_text(path, "".join(line + "\n" for line in lines_up_to(path, start)))
@@ -436,7 +438,7 @@ def save_final(trainer: GogptTrainer, before: Preflight, weights: Path, folder: 
         model.save_pretrained(str(out), state_dict=state)
         check_saved(out, trainer.trainable, trained=trainer.state.global_step > 0)
         if not (out / "config.json").exists():
-            write_json(out / BASE_NOTE, {"base": str(weights), "fingerprint": weights_fingerprint(weights)})
+            write_json(out / BASE_NOTE, base_note(weights, quantisation_of(before.config, weights, before.plan.weights_dtype)))
         save_tokenizer(before.tokenizer, before.template, out, probe_texts(before))
         save_generation_config(before.tokenizer.generation_config, before.template, before.tokenizer, out)
         note = read_extension(weights)
@@ -471,7 +473,7 @@ def _out_of_memory(problem: BaseException, status: _Status) -> GogptError:
     error = GogptError(
         "RUN620", "out of memory", where=f"step {status.step + 1}", got=str(problem).splitlines()[0][:160],
         fix="halve train.micro_batch_size (the same batch_size gives the same gradient), lower data.max_length, "
-        "set train.gradient_checkpointing: true, or use method.kind: lora", exit_code=1,
+        "set train.gradient_checkpointing: true, or use method.kind: lora or qlora", exit_code=1,
     )
     with contextlib.suppress(GogptError):
         status.write("stopped", status.step, error=str(error))

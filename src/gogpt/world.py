@@ -137,7 +137,6 @@ def refuse_parallel(config: RunConfig, env: EnvFacts) -> None:
         "parallel.offload: all below zero 3": asked.offload == "all" and asked.engine == "deepspeed" and asked.config is None and asked.stage != 3,
         "parallel.offload: optimizer with zero 0": asked.offload == "optimizer" and asked.engine == "deepspeed" and asked.config is None and asked.stage == 0,
         "parallel.master with one node": asked.master is not None and asked.nodes == 1,
-        "method.kind: qlora with weights that are sharded": config.method.kind == "qlora" and (asked.engine == "fsdp" or asked.stage == 3),
         "train.precision: fp16 with engine: fsdp": config.train.precision == "fp16" and asked.engine == "fsdp",
         f"train.optimizer: {config.train.optimizer} with engine: {asked.engine}": config.train.optimizer == "adafactor" and sharded,
         "train.early_stopping with engine: deepspeed": config.train.early_stopping is not None and asked.engine == "deepspeed",

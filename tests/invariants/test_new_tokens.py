@@ -46,11 +46,14 @@ def parts(model: Path, **method: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("form", ["untied", "tied"])
 @pytest.mark.parametrize("new_tokens", ["rows", "all"])
-def test_trained_saved_served_merged(gogpt, recipe, tmp_path, grown, form, new_tokens):
+@pytest.mark.parametrize("kind", ["lora", "qlora"])
+def test_trained_saved_served_merged(gogpt, recipe, tmp_path, grown, form, new_tokens, kind):
+    if kind == "qlora":
+        pytest.importorskip("bitsandbytes")
     model = grown[form]
     note = read_extension(model)
     assert note is not None
-    path = recipe(CHATS, **parts(model, new_tokens=new_tokens))
+    path = recipe(CHATS, **parts(model, new_tokens=new_tokens, kind=kind))
     planned = gogpt("plan", path, "--no-probe", "--format", "json").json["trainable_parameters"]
     ran = gogpt("train", path)
     assert ran.code == 0, ran.err

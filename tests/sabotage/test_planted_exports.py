@@ -43,7 +43,7 @@ def refused(gogpt: Any, run: Path, out: Path, code: str, *options: str) -> dict[
     assert {c: f["severity"] for c, f in found.items()} == {code: "error"}, ran.out
     assert ran.code == 1
     assert ran.json["output"] is None
-    assert ran.json["checked"] == ["EXP701", "EXP702"]
+    assert ran.json["checked"] == ["EXP701", "EXP702", "EXP740"]
     assert found[code]["where"] == str(run / "final")
     assert not out.exists()
     assert sorted(p.name for p in out.parent.iterdir()) == before  # no *.partial either

@@ -32,7 +32,9 @@ class Tree:
     def __post_init__(self) -> None:
         toolkit = self.root / "usr/local/cuda-12.2"
         script(toolkit / "bin/nvcc", 'echo "Cuda compilation tools, release 12.2, V12.2.140"')
-        (toolkit / "lib64").mkdir()
+        for part in ("bin/ptxas", "nvvm/bin/cicc", "include/cuda_runtime.h", "lib64/libcudart.so"):
+            (toolkit / part).parent.mkdir(parents=True, exist_ok=True)
+            (toolkit / part).touch()
         header = toolkit / "include/crt/host_config.h"
         header.parent.mkdir(parents=True)
         header.write_text("#if __GNUC__ > 12\n#error -- unsupported GNU version!\n#endif\n", encoding="utf-8")
@@ -51,6 +53,9 @@ class Tree:
         self.install("flash-attn", "2.5.6")
         self.file("flash_attn_2_cuda.cpython-311-x86_64-linux-gnu.so", "\0_ZN3c105ErrorC2ENS_14SourceLocationESs\0")
         self.install("cryptography", "42.0.5")
+        self.install("bitsandbytes", "0.45.3")
+        for library in ("cpu", "cuda118", "cuda121", "cuda124"):
+            self.file(f"bitsandbytes/libbitsandbytes_{library}.so", "")
         (self.root / "project").mkdir()
         self.environ = {
             "HOME": "/home/me", "PATH": "/usr/local/cuda-12.2/bin:/usr/bin", "CUDA_HOME": "/usr/local/cuda", "LD_LIBRARY_PATH": "/usr/local/cuda/lib64",
@@ -164,6 +169,53 @@ def test_ninja_missing(machine: Tree) -> None:
 def test_gcc_too_new(machine: Tree) -> None:
     script(machine.root / "usr/bin/g++", 'case $1 in -dumpversion) echo 14;; *) echo "g++ (GCC) 14.1.0";; esac')
     assert "g++-12" in machine.only("ENV122", "warning")["fix"]
+
+
+@planted("ENV122")
+@pytest.mark.parametrize("part", ["nvvm/bin/cicc", "bin/ptxas", "include/cuda_runtime.h", "lib64/libcudart.so"])
+def test_a_toolkit_that_holds_nvcc_and_little_else(machine: Tree, part: str) -> None:
+    """What pip installs as nvidia-cuda-nvcc: without its dependencies no cicc and no headers, and never a libcudart.so to link."""
+    (machine.root / "usr/local/cuda-12.2" / part).unlink()
+    found = machine.only("ENV122", "warning")
+    assert f"holds nvcc but not {part}" in found["message"]
+    assert "export CUDA_HOME=" in found["fix"]
+    if part.startswith(("include", "lib64")):  # conda's place for them
+        other = machine.root / "usr/local/cuda-12.2/targets/x86_64-linux" / part.replace("lib64", "lib")
+        other.parent.mkdir(parents=True)
+        other.touch()
+        assert machine.findings() == []
+
+
+@planted("ENV132")
+def test_bitsandbytes_without_a_library_for_this_cuda(machine: Tree) -> None:
+    """One made for CPUs, or for an older major version of CUDA: it is imported, and the first 4-bit layer fails."""
+    for library in ("cuda121", "cuda124"):
+        machine.site.joinpath(f"bitsandbytes/libbitsandbytes_{library}.so").unlink()
+    found = machine.only("ENV132")
+    assert found["message"] == "bitsandbytes 0.45.3 would load libbitsandbytes_cuda121 for torch 2.2.0+cu121 (CUDA 12.1), and has cpu, cuda118"
+    assert "pip install -U bitsandbytes" in found["fix"]
+    machine.file("bitsandbytes/libbitsandbytes_cuda126.so", "")  # a newer one of the same major version is taken
+    assert machine.findings() == []
+
+
+@planted("ENV132")
+def test_a_version_that_another_machine_left_behind(machine: Tree) -> None:
+    machine.environ["BNB_CUDA_VERSION"] = "118"
+    found = machine.only("ENV132", "warning")
+    assert (found["evidence"]["wanted"], found["fix"]) == ("cuda118", "unset BNB_CUDA_VERSION")
+    machine.environ["BNB_CUDA_VERSION"] = "130"
+    assert machine.only("ENV132")["fix"] == "unset BNB_CUDA_VERSION"
+    machine.environ["BNB_CUDA_VERSION"] = "124"
+    assert machine.findings() == []
+
+
+def test_bitsandbytes_without_a_gpu_takes_that_for_the_cpu(machine: Tree) -> None:
+    machine.environ["CUDA_VISIBLE_DEVICES"] = ""
+    for library in ("cuda118", "cuda121", "cuda124"):
+        machine.site.joinpath(f"bitsandbytes/libbitsandbytes_{library}.so").unlink()
+    assert machine.findings() == []
+    machine.site.joinpath("bitsandbytes/libbitsandbytes_cpu.so").unlink()
+    assert machine.only("ENV132")["evidence"]["wanted"] == "cpu"
 
 
 @planted("ENV123")

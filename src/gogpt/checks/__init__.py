@@ -28,6 +28,7 @@ from gogpt.checks.engine.warmup_logarithmic import CHECK as CFG265
 from gogpt.checks.engine.warmup_peak_missing import CHECK as CFG262
 from gogpt.checks.engine.warmup_steps_missing import CHECK as CFG263
 from gogpt.checks.engine.zero3_not_gathered import CHECK as CFG270
+from gogpt.checks.env.bitsandbytes_unfit import CHECK as ENV132
 from gogpt.checks.env.build_tools_missing import CHECK as ENV122
 from gogpt.checks.env.cuda_paths_disagree import CHECK as ENV120
 from gogpt.checks.env.disk_or_memory_short import CHECK as ENV125
@@ -49,6 +50,7 @@ from gogpt.checks.export.chat_template_missing import CHECK as EXP725
 from gogpt.checks.export.head_unlike_configuration import CHECK as EXP734
 from gogpt.checks.export.merge_differs import CHECK as EXP701
 from gogpt.checks.export.merge_is_base import CHECK as EXP702
+from gogpt.checks.export.merged_into_other_base import CHECK as EXP740
 from gogpt.checks.export.prompt_not_prefix import CHECK as EXP712
 from gogpt.checks.export.served_double_bos import CHECK as EXP713
 from gogpt.checks.export.special_ids_differ import CHECK as EXP733
@@ -82,11 +84,13 @@ from gogpt.checks.history.shards_incomplete import CHECK as RUN664
 from gogpt.checks.history.steps_skipped import CHECK as RUN666
 from gogpt.checks.history.weights_empty import CHECK as RUN665
 from gogpt.checks.model.embedding_too_small import CHECK as MOD501
+from gogpt.checks.model.left_unquantised import CHECK as MOD541
 from gogpt.checks.model.longer_than_context import CHECK as MOD504
 from gogpt.checks.model.lora_targets_missing import CHECK as MOD502
 from gogpt.checks.model.new_rows_untrained import CHECK as MOD507
 from gogpt.checks.model.nothing_trainable import CHECK as MOD505
 from gogpt.checks.model.packing_unsafe import CHECK as MOD503
+from gogpt.checks.model.quantised_already import CHECK as MOD540
 from gogpt.checks.pages import PAGES
 from gogpt.checks.proof.accumulation_differs import CHECK as MOD521
 from gogpt.checks.proof.generation_runs_on import CHECK as MOD526
@@ -152,25 +156,25 @@ MODEL: tuple[Check, ...] = (EXP711, EXP712, EXP713, EXP725, EXP730, EXP731, EXP7
 
 CHECKS: tuple[Check, ...] = (
     ENV101,
-    ENV120, ENV121, ENV122, ENV123, ENV124, ENV125, ENV126, ENV127, ENV128, ENV129,
+    ENV120, ENV121, ENV122, ENV123, ENV124, ENV125, ENV126, ENV127, ENV128, ENV129, ENV132,
     CFG210, CFG211, CFG212, CFG213, CFG214,
     *FOREIGN[:10],
     *ENGINE_FILE,
     *FOREIGN[10:],
     DAT310, DAT311, DAT312,
     TOK401, TOK402, TOK403, TOK404, TOK405, TOK406, TOK407, TOK411,
-    MOD501, MOD502, MOD503, MOD504, MOD505, MOD507,
+    MOD501, MOD502, MOD503, MOD504, MOD505, MOD507, MOD540, MOD541,
     *PROOFS,
     RUN601, RUN602, RUN603, RUN604, RUN631,
     RUN650, RUN651, RUN652, RUN653, RUN654, RUN655, RUN656, RUN657, RUN658, RUN659,
     RUN660, RUN661, RUN662, RUN663, RUN664, RUN665, RUN666, RUN667, RUN668, RUN669, RUN670,
     EXP701, EXP702, EXP711, EXP712, EXP713,
     *ADAPTER,
-    EXP725, EXP730, EXP731, EXP732, EXP733, EXP734, EXP735,
+    EXP725, EXP730, EXP731, EXP732, EXP733, EXP734, EXP735, EXP740,
 )
 """In the order of a run: the stages, and within a stage by code."""
 
-DOCTOR: tuple[Check, ...] = (ENV120, ENV121, ENV122, ENV123, ENV124, ENV125, ENV126, ENV127, ENV128, ENV129)
+DOCTOR: tuple[Check, ...] = (ENV120, ENV121, ENV122, ENV123, ENV124, ENV125, ENV126, ENV127, ENV128, ENV129, ENV132)
 """The checks that look at the machine for ``gogpt doctor``; none of them is part of a preflight."""
 
 HISTORY: tuple[Check, ...] = (RUN601, RUN602, RUN603, *(c for c in CHECKS if c.stage is Stage.HISTORY))

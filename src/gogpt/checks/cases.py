@@ -127,7 +127,7 @@ DOCTOR = DoctorFacts(
     nvcc_max_gcc=13, compiler="/usr/bin/g++", gcc=12, ninja=True, torch="2.6.0+cu124", torch_cuda="12.4", driver="550.54.15",
     driver_cuda="12.4", gpus=("NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-40GB"), capabilities=(8.0, 8.0),
     versions={"torch": "2.6.0+cu124", "deepspeed": "0.16.4", "bitsandbytes": "0.45.3", "flash-attn": "2.7.4.post1", "cryptography": "44.0.2"},
-    interfaces=("eth0", "lo"), shm_total=16 * 2**30, disk="runs", disk_free=200 * 2**30, disk_needed=4 * 2**30, memory=40 * 2**30,
+    bitsandbytes_libraries=("cpu", "cuda121", "cuda124"), bitsandbytes_wanted="cuda124", interfaces=("eth0", "lo"), shm_total=16 * 2**30, disk="runs", disk_free=200 * 2**30, disk_needed=4 * 2**30, memory=40 * 2**30,
     memory_needed=21 * 2**30, hub_cache="/data/hf/hub", hub_cache_exists=True, searched="models/base", git_lfs=True,
 )
 

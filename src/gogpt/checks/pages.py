@@ -263,22 +263,22 @@ gogpt check axolotl.yaml""",
     "CFG230": _page(
         title=("a setting that this version does not offer yet", "该版本尚不支持的设置"),
         what=(
-            "Whether the recipe asks for something that its language has words for but this version cannot do: the engines fsdp and "
-            "deepspeed, several processes, or method qlora; or train.rollbacks together with several processes, fp16 or data.streaming.",
-            "检查配方是否要求了语法允许但该版本尚不能做的事：fsdp 和 deepspeed 引擎、多进程或 qlora 方法；或 train.rollbacks 与多进程、fp16 或 data.streaming 同用。",
+            "Whether the recipe asks for something that its language has words for but this version cannot do: method qlora with the engines fsdp and "
+            "deepspeed; or train.rollbacks together with several processes, fp16 or data.streaming.",
+            "检查配方是否要求了语法允许但该版本尚不能做的事：在 fsdp 或 deepspeed 引擎上使用 qlora；或 train.rollbacks 与多进程、fp16 或 data.streaming 同用。",
         ),
         why=(
-            "Going on without it would train with another batch size, memory or method than the recipe says. A setting is refused "
-            "rather than ignored: transformers on a CPU turns FSDP into DDP in silence.",
-            "若忽略它继续训练，批大小、内存或方法就与配方不符。宁可拒绝也不忽略：transformers 在 CPU 上会悄悄把 FSDP 换成 DDP。",
+            "Going on without it would train with another method or more memory than the recipe says. A setting is refused rather "
+            "than ignored.",
+            "若忽略它继续训练，方法或内存就与配方不符。宁可拒绝也不忽略。",
         ),
-        fix=("Use what the message offers: engine ddp with one process, method lora.", "使用报错所建议的设置：ddp 引擎、单进程、lora 方法。"),
-        example="""CFG230 recipe: this version does not offer method.kind: qlora
-  expected: one process; method lora, full or freeze
-  fix:      take the setting out
+        fix=("Use what the message offers: engine ddp, or method lora.", "使用报错所建议的设置：ddp 引擎，或 lora 方法。"),
+        example="""CFG230 recipe: this version does not offer method.kind: qlora with parallel.engine: fsdp
+  expected: method qlora in one process or with engine ddp
+  fix:      parallel.engine: ddp, or method.kind: lora
 
-method:
-  kind: lora""",
+parallel:
+  engine: ddp""",
     ),
     "CFG231": _page(
         title=("a key of train.trainer cannot be passed on", "train.trainer 中的键无法传递"),
@@ -325,6 +325,29 @@ train:
 method:
   kind: lora
   new_tokens: all""",
+    ),
+    "CFG233": _page(
+        title=("a setting that method qlora cannot do, or that only it can", "qlora 方法不支持或仅其支持的设置"),
+        what=(
+            "Whether quant_type and double_quant stand beside method qlora, whether modules_to_save names a module that is held in 4 bits, "
+            "whether model.dtype fits train.precision, and whether the weights are in safetensors files.",
+            "检查 quant_type、double_quant 是否与 qlora 方法一同使用，modules_to_save 是否点名了以 4-bit 保存的模块，model.dtype 与 train.precision 是否相配，"
+            "以及权重是否为 safetensors 文件。",
+        ),
+        why=(
+            "Packed whole numbers have no gradient, and a setting that says nothing would be ignored.",
+            "打包的整数没有梯度；不起作用的设置等于被忽略。",
+        ),
+        fix=(
+            "Adapt the module (method.targets) instead of saving it whole; leave model.dtype at auto; take out what belongs to another method.",
+            "用 method.targets 适配该模块，而不是整体保存；model.dtype 保持 auto；去掉属于其他方法的设置。",
+        ),
+        example="""CFG233 recipe: method.modules_to_save names modules that are held in 4 bits, which cannot be trained whole
+  got:      down_proj
+  expected: embed_tokens, lm_head or a norm
+  fix:      adapt them: method.targets
+
+method: {kind: qlora, modules_to_save: [lm_head]}""",
     ),
     "CFG240": _page(
         title=("rewriting needs the new name", "改写需要新的名称"),
@@ -1084,6 +1107,31 @@ model: models/base""",
   got:      model.layers.29.mlp.up_proj.weight, model.norm.weight
   expected: every weight of the architecture in config.json (a missing one would be random)
   fix:      download the checkpoint again, or use the config.json that belongs to it""",
+    ),
+    "MOD542": _page(
+        title=("the 4-bit base is not the base", "4-bit 基座与原基座不符"),
+        what=(
+            "After a base was loaded in 4 bits: whether exactly the planned modules are, and whether those of the first and the last layer "
+            "compute with the weights on the disk: each within 0.22 of the scale of its block of 64 (half the widest gap of nf4 is 0.14, of fp4 0.17).",
+            "以 4-bit 加载基座后，检查被量化的模块是否正是计划中的模块，以及首末两层模块实际使用的权重与磁盘上的是否一致：误差不超过所在 64 个一块的缩放系数的 0.22（nf4 最大间隔的一半为 0.14，fp4 为 0.17）。",
+        ),
+        why=(
+            "Which kernel quantises and multiplies depends on the release, the processor and the shape. bitsandbytes 0.50.2 with AVX-512 gives "
+            "wrong weights for rows that are no multiple of 64, and says nothing; an architecture that joins its experts into one tensor "
+            "when it is loaded is not quantised at all, and takes four times the planned memory.",
+            "用哪个内核做量化和乘法取决于版本、处理器和形状。bitsandbytes 0.50.2 在 AVX-512 上会对行长不是 64 倍数的矩阵给出错误的权重，且没有提示；"
+            "加载时把专家合并成一个张量的架构根本不会被量化，内存是计划的四倍。",
+        ),
+        fix=(
+            "Take another release of bitsandbytes, or method.kind: lora. The finding names the module and its error.",
+            "换用其他版本的 bitsandbytes，或使用 method.kind: lora。报错会给出模块和误差。",
+        ),
+        example="""MOD542 models/base: the 4-bit weights of model.layers.0.self_attn.q_proj do not stand for those of the base
+  got:      off by up to 0.61 of their block's scale
+  expected: at most 0.22
+  fix:      another release of bitsandbytes, or method.kind: lora
+
+method: lora""",
     ),
     "MOD508": _page(
         title=("the embeddings cannot be resized", "无法调整嵌入的大小"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -122,6 +123,8 @@ def _run_started(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str], *, telling: Callable[[], AbstractContextManager[None]] = nullcontext) -> int:
     """``telling``: around what is said of an error."""
     hush_engines()
+    # bitsandbytes, which peft imports where it is installed, tells every process of a kernel for one family of CPUs.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         code = app(list(arguments), prog_name="gogpt", standalone_mode=False)
         return int(code) if isinstance(code, int) else 0

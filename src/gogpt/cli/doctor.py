@@ -118,6 +118,7 @@ def _print_facts(seen: DoctorFacts, lang: str) -> None:
         (say(lang, "CUDA toolkits"), cuda),
         (say(lang, "compilers"), f"{seen.compiler or none}{f' (GCC {seen.gcc})' if seen.gcc else ''}, ninja: {say(lang, 'yes') if seen.ninja else none}"),
         (say(lang, "libraries"), ", ".join(f"{k} {v}" for k, v in seen.versions.items() if k != "torch") or none),
+        *([(say(lang, "4 bits"), f"libbitsandbytes_{seen.bitsandbytes_wanted}")] if seen.bitsandbytes_wanted else []),
         (say(lang, "disk"), f"{seen.disk}: {seen.disk_free / 2**30:.1f} GiB; {say(lang, 'memory')} {seen.memory / 2**30:.1f} GiB; "
          f"/dev/shm {(seen.shm_total or 0) / 2**30:.1f} GiB"),
         (say(lang, "hub cache"), seen.hub_cache),

@@ -65,7 +65,7 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "learning_rate, min_lr_ratio, schedule, warmup_steps": "the peak, the end of the decay as a share of it, its form, its warm-up",
         "lr": "`[[step, learning rate], ...]` of every step; of a long run about 2,000 of them, with the first, the peak and the last",
         "tokens, trained_tokens, tokens_per_step, trained_tokens_per_step": "of one pass; of an average step",
-        "parameters, trainable_parameters, method, precision, max_length, packing, stage, across_documents": "what is trained, and how",
+        "parameters, trainable_parameters, quantised_parameters, quant_type, weights_dtype, method, precision, max_length, packing, stage, across_documents": "what is trained, and how",
         "sampled_rows": "of a stream, the rows of data that it was judged on: `rows`, `examples`, `tokens` and `trained_tokens` are of those, and `epochs` is "
                         "null; else 0",
         "memory": "estimated bytes of a step's peak: `total` = `weights` + `gradients` + `optimizer` + `activations`",
@@ -304,9 +304,7 @@ NOTES = {
 }
 """Meanings of keys whose field in config.py has no description of its own."""
 
-REFUSED: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "method.kind": ("qlora", ("qlora",)),
-}
+REFUSED: dict[str, tuple[str, tuple[Any, ...]]] = {}
 """What this version refuses by name (CFG230), in words and as values that the tests show to the preflight."""
 
 

@@ -78,6 +78,8 @@ def _print(before: Preflight, d: dict[str, Any], console: Console, lang: str) ->
         ("steps", f"{d['steps']:,}{length}, {d['batch_size']} rows each = {d['micro_batch_size']} x {d['accumulation']} accumulated x {d['world_size']} process"),
         ("a step", f"about {d['tokens_per_step']:,.0f} tokens, {d['trained_tokens_per_step']:,.0f} trained"),
         ("train", f"{d['method']}: {short_number(d['trainable_parameters'])} of {short_number(d['parameters'])} parameters, {d['precision']}"),
+        *([("base", f"{short_number(d['quantised_parameters'])} parameters in {d['quant_type']}, {short_number(d['parameters'] - d['quantised_parameters'])} in {d['weights_dtype']}")]
+          if d["quant_type"] else []),
         ("memory", f"about {size(memory['total'])} = weights {size(memory['weights'])} + gradients {size(memory['gradients'])} + optimizer {size(memory['optimizer'])} + activations {size(memory['activations'])}"),
         ("time", f"about {duration(d['seconds'])} (from timed micro-batches)" if d["seconds"] is not None else "not timed"),
         ("lr", f"{d['schedule']}, peak {d['learning_rate']:g} after {d['warmup_steps']} warm-up steps"),

@@ -16,7 +16,7 @@ ZH = {
     "not read  {what}: {why}": "未读取    {what}：{why}",
     "not checked {codes}: {why}": "未检查 {codes}：{why}",
     "data      {rows:,} rows in, {dropped:,} dropped, {kept:,} conversations ({schema})": "数据      读入 {rows:,} 行，丢弃 {dropped:,} 行，{kept:,} 条对话（{schema}）",
-    "none": "无", "yes": "有", "torch": "PyTorch 版本", "GPUs": "GPU 列表", "CUDA toolkits": "CUDA 工具包", "compilers": "编译器", "libraries": "依赖库",
+    "none": "无", "yes": "有", "torch": "PyTorch 版本", "GPUs": "GPU 列表", "CUDA toolkits": "CUDA 工具包", "compilers": "编译器", "libraries": "依赖库", "4 bits": "4-bit 量化",
     "disk": "磁盘剩余", "memory": "内存", "hub cache": "hub 缓存", "no line looks like an error": "没有看起来像错误的行",
     "  later lines that only follow from an error: {count}": "  其后由某个错误引起的行：{count}",
     "reading data": "读取数据",

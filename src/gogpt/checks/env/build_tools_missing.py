@@ -25,12 +25,20 @@ ARCHS = Text(
     en="TORCH_CUDA_ARCH_LIST={archs} leaves out compute capability {capability} of {gpu}",
     zh="TORCH_CUDA_ARCH_LIST={archs} 不包含 {gpu} 的计算能力 {capability}",
 )
+INCOMPLETE = Text(
+    en="{needing} compiles extensions when it is used, and the CUDA toolkit {toolkit} holds nvcc but not {lacks}",
+    zh="{needing} 在使用时会编译扩展，而 CUDA 工具包 {toolkit} 有 nvcc 却没有 {lacks}",
+)
 INSTALL = Text(en="{command}", zh="执行 {command}")
 FIX_GCC = Text(
     en="sudo apt-get install g++-{nvcc_max_gcc}; export CC=gcc-{nvcc_max_gcc} CXX=g++-{nvcc_max_gcc}",
     zh="执行 sudo apt-get install g++-{nvcc_max_gcc}; export CC=gcc-{nvcc_max_gcc} CXX=g++-{nvcc_max_gcc}",
 )
 FIX_NVCC = Text(en="install a CUDA toolkit from {since} on, and name it in CUDA_HOME", zh="安装 CUDA {since} 或更新的工具包，并让 CUDA_HOME 指向它")
+FIX_TOOLKIT = Text(
+    en="name a whole toolkit: export CUDA_HOME=/usr/local/cuda-{torch_cuda} (NVIDIA's installer, or conda install -c nvidia cuda-toolkit={torch_cuda})",
+    zh="使用完整的工具包：export CUDA_HOME=/usr/local/cuda-{torch_cuda}（NVIDIA 安装包，或 conda install -c nvidia cuda-toolkit={torch_cuda}）",
+)
 FIX_ARCHS = Text(en="export TORCH_CUDA_ARCH_LIST={capability} (or unset it)", zh="执行 export TORCH_CUDA_ARCH_LIST={capability}（或 unset）")
 
 KNOWN_SINCE = ((8.0, (11, 0)), (8.6, (11, 1)), (8.9, (11, 8)), (9.0, (11, 8)), (10.0, (12, 8)), (12.0, (12, 8)))
@@ -53,10 +61,13 @@ def run(facts: Facts) -> Iterator[Finding]:
     evidence = {
         "needing": ", ".join(needing), "what": ", ".join(what) or "-", "command": "; ".join(commands[w] for w in what) or "-", "compiler": seen.compiler or "-",
         "gcc": seen.gcc, "nvcc_max_gcc": seen.nvcc_max_gcc, "gpu": seen.gpus[0], "capability": capability, "since": f"{since[0]}.{since[1]}",
+        "toolkit": toolkit or "-", "lacks": ", ".join(seen.toolkit_lacks) or "-", "torch_cuda": seen.torch_cuda or "-",
         "toolkit_version": version or "-", "archs": archs or "-",
     }
     if what:
         yield Finding(code="ENV122", severity=Severity.WARNING, message=MISSING, evidence=evidence, fix=INSTALL)
+    elif seen.toolkit_lacks:
+        yield Finding(code="ENV122", severity=Severity.WARNING, message=INCOMPLETE, evidence=evidence, fix=FIX_TOOLKIT)
     elif seen.gcc and seen.nvcc_max_gcc and seen.gcc > seen.nvcc_max_gcc:
         yield Finding(code="ENV122", severity=Severity.WARNING, message=NEW_GCC, evidence=evidence, fix=FIX_GCC)
     elif version and tuple(int(n) for n in version.split(".")[:2]) < since:
@@ -88,8 +99,8 @@ CHECK = Check(
     page=Page(
         title=Text(en="an extension cannot be built", zh="无法编译扩展"),
         what=Text(
-            en="Where deepspeed or flash-attn is installed beside a GPU: a C++ compiler, ninja, a GCC that nvcc takes (read from the toolkit's crt/host_config.h), a toolkit that knows the GPU's compute capability, and a TORCH_CUDA_ARCH_LIST that covers it.",
-            zh="装有 deepspeed 或 flash-attn 且有 GPU 时，检查：C++ 编译器、ninja、nvcc 接受的 GCC 版本（读自工具包的 crt/host_config.h）、工具包是否支持 GPU 的计算能力，以及 TORCH_CUDA_ARCH_LIST 是否包含它。",
+            en="Where deepspeed or flash-attn is installed beside a GPU: a C++ compiler, ninja, a GCC that nvcc takes (read from the toolkit's crt/host_config.h), a toolkit that is whole (ptxas, cicc, headers, a libcudart.so to link) and knows the GPU's compute capability, and a TORCH_CUDA_ARCH_LIST that covers it.",
+            zh="装有 deepspeed 或 flash-attn 且有 GPU 时，检查：C++ 编译器、ninja、nvcc 接受的 GCC 版本（读自工具包的 crt/host_config.h）、工具包是否完整（ptxas、cicc、头文件、可供链接的 libcudart.so）、是否支持 GPU 的计算能力，以及 TORCH_CUDA_ARCH_LIST 是否包含它。",
         ),
         why=Text(
             en="DeepSpeed compiles its optimizers at the first step, not when it is installed: the run fails after the model is loaded and the data prepared. bitsandbytes and most flash-attn wheels come compiled.",
@@ -111,11 +122,12 @@ ds_report""",
         Facts(doctor=replace(DOCTOR, gcc=14)),
         Facts(doctor=replace(DOCTOR, gpus=("NVIDIA GeForce RTX 5090",), capabilities=(12.0,))),
         Facts(doctor=replace(DOCTOR, variables={"TORCH_CUDA_ARCH_LIST": "7.0;7.5"})),
+        Facts(doctor=replace(DOCTOR, toolkit_lacks=("lib64/libcudart.so",))),
     ),
     silent=(
         Facts(doctor=DOCTOR),
         Facts(doctor=replace(DOCTOR, versions={"torch": "2.6.0"}, ninja=False)),
-        Facts(doctor=replace(DOCTOR, gpus=(), capabilities=(), ninja=False)),
+        Facts(doctor=replace(DOCTOR, gpus=(), capabilities=(), ninja=False, toolkit_lacks=("nvvm/bin/cicc",))),
         Facts(doctor=replace(DOCTOR, variables={"TORCH_CUDA_ARCH_LIST": "7.0+PTX"})),
         Facts(doctor=replace(DOCTOR, variables={"TORCH_CUDA_ARCH_LIST": "Ampere"})),
     ),
