@@ -31,6 +31,9 @@ class Step:
 
     words: tuple[str, ...]
     files: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    kill_after: int | None = None
+    """kill the command (SIGKILL) when so many optimizer steps are done"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from typing import Any
 
 NUM_BATCHES = 200
@@ -50,7 +51,7 @@ class Probe:
             self.seen["tokens"] += int(ids.numel())
             self.seen["trained_tokens"] += int((labels != IGNORE).sum())
             self.seen["stops_trained"] += int((labels == self.stop).sum())
-            self.seen["double_bos"] += int(((ids[:, 0] == self.bos) & (ids[:, 1] == self.bos)).sum()) if ids.shape[1] > 1 else 0
+            self.seen["double_bos"] += int(((ids[:, 1:] == self.bos) & (ids[:, :-1] == self.bos)).any(dim=1).sum())
             # Of each pair of runs that ought to see the same: the words of all rows, whatever their padding.
             words = {self.tokenizer.decode([i for i in row if i]) for row in ids.tolist()}
             self.seen["words"] = sorted({*self.seen.get("words", ()), *(w[:200] for w in words)})[:80]
@@ -120,13 +121,15 @@ class Probe:
         return {"leak": abs(losses[0] - losses[1])}
 
 
-def install(file: str, model: str, leak: bool) -> Probe:
-    """Listens from now on. Raises nothing into the run."""
+def install(file: str, model: str, leak: bool, kill_after: int | None) -> Probe:
+    """Listens from now on, and raises nothing into the run. ``kill_after``: the process is killed before the step after that one begins,
+    as a machine that goes down does it."""
     from transformers import Trainer
     from transformers.trainer_callback import CallbackHandler
 
     probe = Probe(file, model, leak)
-    training_step, on_step_end, on_log = Trainer.training_step, CallbackHandler.on_step_end, CallbackHandler.on_log
+    training_step, on_log = Trainer.training_step, CallbackHandler.on_log
+    on_step_begin, on_step_end = CallbackHandler.on_step_begin, CallbackHandler.on_step_end
 
     def step(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -143,7 +146,13 @@ def install(file: str, model: str, leak: bool) -> Probe:
         probe.logged(logs)
         return on_log(self, args, state, control, logs, *rest, **kwargs)
 
+    def step_begin(self: Any, args: Any, state: Any, control: Any) -> Any:
+        if kill_after is not None and state.global_step >= kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return on_step_begin(self, args, state, control)
+
     Trainer.training_step = step
+    CallbackHandler.on_step_begin = step_begin
     CallbackHandler.on_step_end = step_end
     CallbackHandler.on_log = log
     return probe

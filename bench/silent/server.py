@@ -37,17 +37,21 @@ def _gogpt() -> Main:
 
 def _trl() -> Main:
     import peft  # noqa: F401
+    from accelerate.commands.launch import _validate_launch_command, prepare_simple_launcher_cmd_env
     from trl import SFTTrainer, TrlParser  # noqa: F401
-    from trl.scripts.sft import main, make_parser
+    from trl.cli.accelerate_launcher import launch_training_script
+    from trl.cli.main import main
+    from trl.scripts import sft
 
-    def run(words: list[str]) -> int:
-        assert words[0] == "sft"
-        sys.argv = ["sft.py", *words[1:]]
-        # As `trl sft` does it, but for starting accelerate's launcher first.
-        main(*make_parser(prog="trl sft").parse_args_and_config(args=words[1:], fail_with_unknown_args=True))
-        return 0
+    def in_this_process(args: Any) -> None:
+        """What accelerate's launcher does for one process, but for starting it: its environment, then the script's own last lines."""
+        args, _, _ = _validate_launch_command(args)
+        os.environ.update(prepare_simple_launcher_cmd_env(args)[1])
+        sys.argv = [args.training_script, *args.training_script_args]
+        sft.main(*sft.make_parser().parse_args_and_config(fail_with_unknown_args=False))
 
-    return run
+    launch_training_script.__kwdefaults__["launch_command_fn"] = in_this_process
+    return main
 
 
 def _llamafactory() -> Main:
@@ -69,9 +73,10 @@ def _llamafactory() -> Main:
 TOOLS: dict[str, Callable[[], Main]] = {"gogpt": _gogpt, "trl": _trl, "llamafactory": _llamafactory}
 
 
-def _child(main: Main, words: list[str], folder: Path, job: dict[str, Any]) -> int:
+def _child(main: Main, number: int, folder: Path, job: dict[str, Any]) -> int:
     """In the fork: the command, as a process of its own would run it. The exit code."""
     os.setpgid(0, 0)
+    words = job["steps"][number]["words"]
     out = os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(out, 1)
@@ -80,6 +85,7 @@ def _child(main: Main, words: list[str], folder: Path, job: dict[str, Any]) -> i
     sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
     work = folder / "work"
     os.chdir(work)
+    os.environ.update(job["steps"][number]["env"])
     sys.path.insert(0, str(work))
     if "datasets" in sys.modules:
         import datasets
@@ -92,7 +98,7 @@ def _child(main: Main, words: list[str], folder: Path, job: dict[str, Any]) -> i
             return 0
         from bench.silent.probe import install
 
-        probe = install(str(folder / "probe.json"), job["model"], job["leak"])
+        probe = install(str(folder / "probe.json"), job["model"], job["leak"], job["steps"][number]["kill_after"])
         return main(words)
     except SystemExit as asked:
         if isinstance(asked.code, str):
@@ -141,11 +147,11 @@ def run_job(main: Main, job: dict[str, Any]) -> dict[str, Any]:
         if child == 0:
             code = 70
             try:
-                code = _child(main, step["words"], folder, job)
+                code = _child(main, number, folder, job)
             finally:
                 os._exit(code & 0xFF)
         codes.append(_wait(child, job["timeout"]))
-        if codes[-1] != 0 and number + 1 < len(job["steps"]):
+        if codes[-1] not in (0, -signal.SIGKILL if step["kill_after"] else 0) and number + 1 < len(job["steps"]):
             break
     files = sorted(str(f.relative_to(folder / "work")) for f in (folder / "work").rglob("*") if f.is_file())
     outcome = {"codes": codes, "commands": len(job["steps"]), "seconds": round(time.monotonic() - started, 2), "files": files}
