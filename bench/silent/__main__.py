@@ -33,8 +33,7 @@ def words() -> argparse.Namespace:
 
 
 def make_environments(tools: list[str]) -> None:
-    if all(python_of(tool).exists() for tool in tools):
-        return
+    """The peers'; nothing where they are as the requirements ask."""
     from bench.environments import environment
 
     for tool in tools:

@@ -32,6 +32,7 @@ class Step:
     words: tuple[str, ...]
     files: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    stdin: str = ""
     kill_after: int | None = None
     """kill the command (SIGKILL) when so many optimizer steps are done"""
 
@@ -45,6 +46,8 @@ class Case:
     """the folder of tiny models that it uses; its special ids are what the probe counts"""
     leak: bool = False
     """measure whether the documents of a packed row see each other"""
+    timeout: float = 120.0
+    """seconds for each command"""
     planned: int = STEPS
     """optimizer steps of the last command"""
 
@@ -79,7 +82,7 @@ def _document(base: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
         if value is None:
             merged.pop(key, None)
         elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = {**merged[key], **value}
+            merged[key] = {k: v for k, v in {**merged[key], **value}.items() if v is not None}
         else:
             merged[key] = value
     return yaml.safe_dump(merged, sort_keys=False, allow_unicode=True)

@@ -5,8 +5,8 @@ log line nor a line of source code in a traceback, and the healthy twin was not 
 
 | outcome | exit code | steps | named |
 |---|---|---|---|
-| refused before | not 0 | 0 | yes |
-| crashed before, cause not named | not 0 | 0 | no |
+| refused before | not 0 | none begun | yes |
+| crashed before, cause not named | not 0 | none begun | no |
 | stopped at step N | not 0 | some | yes |
 | crashed at step N, cause not named | not 0 | some | no |
 | told after | any | all | yes, behind the last step |
@@ -28,13 +28,15 @@ from .faults.fault import Fault
 VERSION = 1
 """Part of the key of every cell: raise it when a rule changes."""
 
+_ERROR = re.compile(r"^[\w.]*(Error|Exception|Interrupt)\b")
 REFUSED, CRASHED, STOPPED, CRASHED_AT = "refused before", "crashed before, cause not named", "stopped at step", "crashed at step, cause not named"
 AFTER, WARNED, UNHARMED, SILENT, NOT_HERE, BROKEN = "told after", "warned", "does not happen", "silent", "n/a", "could not be run"
 OUTCOMES = (REFUSED, STOPPED, AFTER, WARNED, UNHARMED, CRASHED, CRASHED_AT, SILENT, NOT_HERE)
 
 _STEP = re.compile(r"^\{'(loss|eval_loss)'|^step \d+/\d+ ")
 _LOGGED = re.compile(r"^\{'\w+': ")
-_BAR = re.compile(r"\d%\||\d+(\.\d+)?(s/it|it/s| examples/s)")
+_BAR = re.compile(r"\d%\||\d+(\.\d+)?(s/it|it/s| examples/s)|\? examples/s\]$")
+_BEFORE = re.compile(r"^.*\? examples/s\](?=.)")
 _NUMBER = re.compile(r"\d[\d.,]*(e[+-]?\d+)?")
 _STAMP = re.compile(r"^(\[?[A-Z]+\|[\w.]+:\d+\]? |\[\d{4}-\d\d-\d\d [\d:,]+\] |\[rank\d+\]:)")
 _ALARM = re.compile(r"\b(warn(ing)?|error|invalid|refus)", re.IGNORECASE)
@@ -65,6 +67,11 @@ class Run:
     def steps(self) -> int:
         return int(self.probe.get("steps", 0))
 
+    @property
+    def began(self) -> bool:
+        """a first step was begun"""
+        return bool(self.probe.get("batches"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
@@ -84,7 +91,7 @@ class Cell:
 
     @property
     def words(self) -> str:
-        return self.outcome.replace("at step", f"at step {self.steps}") if "at step" in self.outcome else self.outcome
+        return self.outcome.replace("at step", f"at step {self.steps + 1}") if "at step" in self.outcome else self.outcome
 
 
 def lines_of(output: str) -> list[str]:
@@ -95,7 +102,7 @@ def lines_of(output: str) -> list[str]:
             traceback = True
         elif traceback and not raw.startswith(" "):
             traceback = False
-        line = raw.strip()
+        line = _BEFORE.sub("", raw).strip()
         if line and not traceback and not _BAR.search(line):
             kept.append(line)
     return kept
@@ -114,7 +121,7 @@ def named_in(lines: Sequence[str], keywords: Sequence[str], healthy: Sequence[st
 
 def _last_words(lines: Sequence[str]) -> list[str]:
     """Of a crash: the exception. Of a run that ended: its last step."""
-    errors = [line for line in lines if re.match(r"^[\w.]*(Error|Exception|Interrupt)\b", line)]
+    errors = [line for line in lines if _ERROR.match(line)]
     if errors:
         return errors[-1:]
     steps = [line for line in lines if _STEP.match(line)]
@@ -196,13 +203,16 @@ def short(line: str, limit: int = 240) -> str:
     return line if len(line) <= limit else line[: limit - 4] + " ..."
 
 
-def false_alarm(tool: str, healthy: Run, keywords: Sequence[str]) -> str:
-    """Of the healthy twin: an exit code that is not 0, a warning that names the fault, and with GoGPT any finding."""
+def false_alarm(tool: str, healthy: Run, keywords: Sequence[str], faulty: Sequence[str] = ()) -> str:
+    """Of the healthy twin: an exit code that is not 0, a warning that names the fault (and is not said whatever happens, the fault
+    planted or not), and with GoGPT any finding."""
     lines = lines_of(healthy.output)
+    always = {normal(line) for line in faulty}
     if not healthy.prepared or healthy.code != 0:
         return short(f"exit code {healthy.codes[-1]}: {' '.join(_last_words(lines))}")
     wanted = re.compile("|".join(f"(?:{k})" for k in keywords), re.IGNORECASE)
-    told = [line for line in lines if (tool == GOGPT and _FINDING.match(line)) or (_ALARM.search(line) and not _LOGGED.match(line) and wanted.search(line))]
+    told = [line for line in lines if (tool == GOGPT and _FINDING.match(line)) or (
+        _ALARM.search(line) and not _LOGGED.match(line) and wanted.search(line) and normal(line) not in always)]
     return short(told[0]) if told else ""
 
 
@@ -214,7 +224,7 @@ def judge(tool: str, fault: Fault, run: Run, healthy: Run, planned: int) -> Cell
     finished = run.steps >= planned
     if not run.prepared:
         outcome = BROKEN
-    elif run.code != 0 and run.steps == 0:
+    elif run.code != 0 and not run.began:
         outcome = REFUSED if named else CRASHED
     elif run.code != 0 and not finished:
         outcome = STOPPED if named else CRASHED_AT
@@ -224,7 +234,8 @@ def judge(tool: str, fault: Fault, run: Run, healthy: Run, planned: int) -> Cell
         outcome = CRASHED_AT
     else:
         outcome = UNHARMED if harmed is False else SILENT
-    evidence = [lines[i] for i in named[:2]] or _last_words(lines)
+    told = sorted((lines[i] for i in named), key=lambda line: 0 if _ERROR.match(line) or _FINDING.match(line) else 1 if _ALARM.search(line) else 2)
+    evidence = list(dict.fromkeys(told))[:2] or _last_words(lines)
     return Cell(outcome=outcome, exit_code=run.code, steps=run.steps, saved=run.saved, evidence=tuple(short(x) for x in evidence),
-                measured=measured or _measured(run), false_alarm=false_alarm(tool, healthy, fault.keywords), healthy_exit_code=healthy.code,
+                measured=measured or _measured(run), false_alarm=false_alarm(tool, healthy, fault.keywords, lines), healthy_exit_code=healthy.code,
                 seconds=run.seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -19,8 +20,6 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "bench" / ".data" / "silent"
 PYTHONS = {"trl": ROOT / "bench" / ".venvs" / "trl" / "bin" / "python", "llamafactory": ROOT / "bench" / ".venvs" / "llamafactory" / "bin" / "python"}
 PACKAGES = ("gogpt", "trl", "llamafactory", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "deepspeed")
-TIMEOUT = 120.0
-"""Seconds for one command."""
 
 
 def python_of(tool: str) -> Path:
@@ -51,7 +50,7 @@ def _fill(text: str, models: Path) -> str:
 def job_of(name: str, case: Case, folder: Path, models: Path) -> dict[str, Any]:
     steps = [{**asdict(s), "words": [_fill(w, models) for w in s.words], "files": {n: _fill(t, models) for n, t in s.files.items()}, "env": dict(s.env)}
              for s in case.steps]
-    return {"name": name, "folder": str(folder), "model": str(models / case.model), "leak": case.leak, "timeout": TIMEOUT, "steps": steps}
+    return {"name": name, "folder": str(folder), "model": str(models / case.model), "leak": case.leak, "timeout": case.timeout, "steps": steps}
 
 
 def run_cases(tool: str, cases: Iterable[tuple[str, Case]], models: Path, version: Mapping[str, str], *, again: bool = False, data: Path = DATA) -> None:
@@ -103,8 +102,8 @@ def read_run(tool: str, case: Case, models: Path, data: Path = DATA) -> Run:
     out = "merged" if last.words[0] in {"merge", "export"} else "run2" if any("run2" in t for t in last.files.values()) else "run"
     weights = {f"{out}{inner}/{name}.safetensors" for inner in ("", "/final", "/final/adapter") for name in ("model", "adapter_model")}
     output = (folder / "output.txt").read_text(encoding="utf-8", errors="replace")
-    for path, name in ((str(folder / "work") + "/", ""), (str(models), "MODELS"), (str(ROOT), "CHECKOUT")):
-        output = output.replace(path, name)
+    # The folders' names are the harness's own words, and some say what is planted.
+    output = re.sub(re.escape(str(models)) + r"/\w+", "MODEL", output.replace(str(folder / "work") + "/", "")).replace(str(ROOT), "CHECKOUT")
     first = _json(folder / "probe-1.json")
     if tool == GOGPT:
         first = _with_metrics(first, folder / "work" / "run" / "metrics.jsonl")

@@ -78,7 +78,9 @@ def _child(main: Main, number: int, folder: Path, job: dict[str, Any]) -> int:
     os.setpgid(0, 0)
     words = job["steps"][number]["words"]
     out = os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    (folder / "stdin.txt").write_text(job["steps"][number]["stdin"], encoding="utf-8")
+    os.dup2(os.open(folder / "stdin.txt", os.O_RDONLY), 0)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     os.dup2(out, 1)
     os.dup2(out, 2)
     sys.stdout = open(1, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
@@ -161,9 +163,12 @@ def run_job(main: Main, job: dict[str, Any]) -> dict[str, Any]:
 
 def main(tool: str, file: str) -> None:
     os.environ.update({"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1",
-                       "CUDA_VISIBLE_DEVICES": "", "NO_COLOR": "1", "COLUMNS": "200", "LANG": "C.UTF-8"})
+                       "CUDA_VISIBLE_DEVICES": "", "NO_COLOR": "1", "COLUMNS": "200", "LANG": "C.UTF-8",
+                       "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"})
     os.environ.setdefault("HF_DATASETS_CACHE", str(Path(file).resolve().parent / "datasets"))
     os.environ.setdefault("GOGPT_CACHE", str(Path(file).resolve().parent / "gogpt"))
+    # Not the user's: a build that was killed leaves a lock there, for which the next one waits.
+    os.environ["TORCH_EXTENSIONS_DIR"] = str(Path(file).resolve().parent / "extensions")
     jobs = json.loads(Path(file).read_text(encoding="utf-8"))
     started = time.monotonic()
     run = TOOLS[tool]()

@@ -18,7 +18,7 @@ def _broken() -> str:
 
 BAD_JSON = Fault(
     id="bad_json", title="5% of the lines are not JSON", rows="5; the ledger's reason unreadable", planted=f"{FEWER} lack a colon",
-    caught="it is said that lines cannot be read", keywords=(r"json", r"unreadable", r"pars(e|ing)", r"generating the dataset"),
+    caught="it is said that lines cannot be read", keywords=(r"json", r"unreadable", r"\bpars(e|ing)\b", r"generating the dataset"),
     faulty=same(_broken()), healthy=same(plain()))
 
 
@@ -32,7 +32,7 @@ EMPTY_ANSWERS = Fault(
 
 NULL_ANSWERS = Fault(
     id="null_answers", title="5% of the answers are null", rows="5, 11", planted=f"{FEWER} have the answer null",
-    caught="it is said that an answer, or its content, is missing", keywords=(r"empty", r"\bnull\b", r"\bNone\b", r"invalid example", r"no attribute 'content'"),
+    caught="it is said that an answer, or its content, is missing", keywords=(r"empty", r"\bnull\b", r"(got|is) None", r"invalid example", r"no attribute 'content'"),
     faulty=same(_with(None)), healthy=same(plain()))
 
 NO_ANSWER = Fault(
@@ -74,7 +74,7 @@ def _evaluated(test: list[dict[str, Any]]) -> dict[str, Case]:
 
 TRAIN_IS_EVAL = Fault(
     id="train_is_eval", title="the evaluation rows are the training rows", rows="the paragraph below the table; OpenRLHF#1089",
-    planted="the same file twice", caught="it is said that rows are in both", keywords=(r"overlap", r"evaluation (rows|conversations).*train", r"in both", r"leak"),
+    planted="the same file twice", caught="it is said that rows are in both", keywords=(r"overlap", r"evaluation (rows|conversations|examples).*train", r"training (rows|conversations|examples).*evaluation", r"in both", r"same messages", r"leak"),
     faulty=_evaluated(plain()), healthy=_evaluated(plain(16, start=500)))
 
 

@@ -38,7 +38,7 @@ CUT_OFF = Fault(
 
 FEW_ROWS = Fault(
     id="few_rows", title="the tokenizer has more ids than the embedding has rows", rows="22", planted="60 rows too few",
-    caught="it is said that ids have no row", keywords=(r"embedding", r"index out of range", r"vocab", r"out of bounds"),
+    caught="it is said that ids have no row", keywords=(r"embedding", r"vocab"),
     faulty=same(plain(), model="few_rows"), healthy=USUAL)
 
 COPY = "import shutil\nshutil.rmtree('base', ignore_errors=True)\nshutil.copytree('{models}/{name}', 'base')\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..cases import GOGPT, LLAMAFACTORY, TRL, Case, Step, gogpt, gogpt_files, jsonl, lf_files, llamafactory, same, trl
+from ..cases import GOGPT, LLAMAFACTORY, MODELS, TRL, Case, Step, gogpt, gogpt_files, jsonl, lf_files, llamafactory, same, trl
 from .fault import Fault
 from .rows import FEW, NUM_ROWS, answer, changed, chats, long_questions, plain, question, row
 
@@ -163,7 +163,6 @@ COLUMN_BESIDE = Fault(
     keywords=(r"completoin", r"'completion'", r"\bcompletion\b", r"no schema"), faulty=_column_beside("completoin"), healthy=_column_beside("completion"),
     not_here={LLAMAFACTORY: "columns are named in its dataset_info.json; another column is never taken for them"})
 
-SERVED_ROWS = [row(question(i), answer(i)) for i in range(4)]
 SERVE = """import json, pathlib
 template = "{%- for m in messages -%}### {{ m['role'] }}:\\n{{ m['content'] }}\\n\\n{%- endfor -%}{%- if add_generation_prompt -%}### assistant:\\n{%- endif -%}"
 for file in pathlib.Path("run/final").rglob("chat_template.jinja"):
@@ -177,15 +176,13 @@ for file in pathlib.Path("run/final").rglob("tokenizer_config.json"):
 
 
 def _served(wrong: bool) -> dict[str, Case]:
-    lf = {"do_train": False, "do_predict": True, "predict_with_generate": True, "max_new_tokens": 8, "eval_dataset": "test", "dataset": None,
-          "adapter_name_or_path": "run", "output_dir": "answers", "template": "alpaca" if wrong else "chatml", "per_device_eval_batch_size": 4}
-    train = Step(words=("train", "train.yaml"), files=lf_files(plain(), {}, test=SERVED_ROWS))
+    train = Step(words=("train", "train.yaml"), files=lf_files(plain(), {}))
+    chat = f"model_name_or_path: {MODELS}/tiny\nadapter_name_or_path: run\ntemplate: {'alpaca' if wrong else 'chatml'}\nmax_new_tokens: 8\n"
     other = Step(words=("python", "other.py"), files={"other.py": SERVE if wrong else ""})
     return {
         GOGPT: Case(steps=(Step(words=("train", "recipe.yaml"), files=gogpt_files(plain(), {})), other,
                            Step(words=("generate", "run", question(1), "--max-new-tokens", "8"))), planned=0),
-        LLAMAFACTORY: Case(steps=(train, Step(words=("train", "predict.yaml"), files={
-            "predict.yaml": lf_files(plain(), lf, test=SERVED_ROWS)["train.yaml"]})), planned=0),
+        LLAMAFACTORY: Case(steps=(train, Step(words=("chat", "chat.yaml"), files={"chat.yaml": chat}, stdin=f"{question(1)}\nexit\n")), planned=0),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..cases import GOGPT, LLAMAFACTORY, TRL, Case, Step, gogpt_files, lf_files, llamafactory, same, trl_files
 from .fault import Fault
-from .rows import plain
+from .rows import answer, plain, question, row
 
 
 def _rate(rate: float) -> dict[str, Case]:
@@ -37,7 +37,7 @@ WARMUP_LONG = Fault(
 
 FP16 = Fault(
     id="fp16", title="a precision that the device does not have", rows="2, 3; Qwen3#670", planted="fp16 on a CPU",
-    caught="it is said that fp16 is not there", keywords=(r"fp16", r"float16", r"half.precision"),
+    caught="it is said that fp16 is not there", keywords=(r"(fp16|float16|half).*(cpu|support|not|refus)", r"(cpu|support|cannot).*(fp16|float16|half)"),
     faulty=same(plain(), gogpt_={"train": {"precision": "fp16"}}, trl_={"fp16": True}, lf_={"fp16": True}), healthy=USUAL)
 
 OPTION = Fault(
@@ -72,10 +72,10 @@ def _frozen(layers: int) -> dict[str, Case]:
 
 FROZEN = Fault(
     id="frozen", title="nothing is trainable", rows="LoRA with nothing to move: microsoft/LoRA#120", planted="the last 0 layers train",
-    caught="it is said that nothing trains", keywords=(r"trainable", r"require.? grad", r"requires_grad"), faulty=_frozen(0), healthy=_frozen(1),
+    caught="it is said that nothing trains", keywords=(r"trainable_layers", r"(no|nothing|0) trainable", r"require.? grad", r"requires_grad"), faulty=_frozen(0), healthy=_frozen(1),
     not_here={TRL: "has no option that freezes"})
 
-FILE_DS: dict[str, Any] = {"train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto", "zero_optimization": {"stage": 0}}
+FILE_DS: dict[str, Any] = {"train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto", "zero_optimization": {"stage": 0}, "gradient_clipping": "auto"}
 OWN_SCHEDULER = {"scheduler": {"type": "WarmupLR", "params": {"warmup_min_lr": 0, "warmup_max_lr": 1e-3, "warmup_num_steps": 1, "warmup_type": "linear"}}}
 ONE_PROCESS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29617",
                "DS_ACCELERATOR": "cpu", "ACCELERATE_USE_DEEPSPEED": "true"}
@@ -86,15 +86,16 @@ def _deepspeed(own: bool) -> dict[str, Case]:
     return {
         GOGPT: Case(planned=0, steps=(Step(words=("check", "ds.json", "train.schedule=cosine", "train.learning_rate=1e-3", "train.max_steps=12"), files=file),)),
         TRL: Case(steps=(Step(words=("sft", "--config", "sft.yaml"), env=ONE_PROCESS, files={
-            **file, **trl_files(plain(), {"deepspeed": "ds.json", "lr_scheduler_type": "cosine"})}),)),
+            **file, **trl_files(plain(), {"deepspeed": "ds.json", "lr_scheduler_type": "cosine"})}),), timeout=400.0),
+        LLAMAFACTORY: Case(steps=(Step(words=("train", "train.yaml"), env={**ONE_PROCESS, "MASTER_PORT": "29618"}, files={
+            **file, **lf_files(plain(), {"deepspeed": "ds.json", "lr_scheduler_type": "cosine"})}),), timeout=400.0),
     }
 
 
 DEEPSPEED = Fault(
     id="deepspeed_scheduler", title="a scheduler in the DeepSpeed file overrides the one asked for", rows="1; LLaMA-Factory#2495, DeepSpeed#7303",
     planted="cosine asked for, WarmupLR (no decay) in the DeepSpeed file", caught="it is said that the two are at odds",
-    keywords=(r"scheduler", r"WarmupLR", r"decay"), harm="never_decays", faulty=_deepspeed(True), healthy=_deepspeed(False),
-    not_here={LLAMAFACTORY: "its range of DeepSpeed versions (up to 0.16.9) does not run beside torch 2.13 in its environment here"})
+    keywords=(r"scheduler.*(overrid|ignor|replac|conflict|own|differ|instead)", r"WarmupLR", r"never decays"), harm="never_decays", faulty=_deepspeed(True), healthy=_deepspeed(False))
 
 
 # -- going on after a kill -------------------------------------------------------------------------
@@ -120,7 +121,7 @@ def _resumed(*, start: int = 0, rate: float = 1e-3) -> dict[str, Case]:
 RESUME_DATA = Fault(
     id="resume_data", title="a run goes on with other data", rows="25; transformers PR#40691, ms-swift#10050",
     planted="killed after step 8, every conversation replaced, gone on with from the checkpoint of step 6", caught="it is said that the data are others",
-    keywords=(r"data.*(differ|chang|other|not the)", r"differs from", r"do not match"), faulty=_resumed(start=300), healthy=_resumed())
+    keywords=(r"data.*(differ|chang|other|not the|not what)", r"differs from", r"do not match"), faulty=_resumed(start=300), healthy=_resumed())
 
 RESUME_RATE = Fault(
     id="resume_rate", title="a run goes on with another learning rate, which is not used", rows="25; accelerate#2016, open-instruct#1823",
@@ -131,13 +132,15 @@ RESUME_RATE = Fault(
 
 def _accumulated(micro: int) -> dict[str, Case]:
     """Four steps of eight rows at once; then the same as so many micro-batches, into another folder. With ``micro`` 8 the two are the same."""
-    rows = plain(32)
-    gogpt = [{"train": {"max_steps": 4, "batch_size": 8, "micro_batch_size": m}, "output": out} for m, out in ((8, "run"), (micro, "run2"))]
-    peers = [{"max_steps": 4, "per_device_train_batch_size": m, "gradient_accumulation_steps": 8 // m, "output_dir": out} for m, out in ((8, "run"), (micro, "run2"))]
+    # One answer in eight is long: a mean of means would weigh its tokens as a fraction of the others'.
+    rows = [row(question(i), answer(i) if i % 8 else " ".join(answer(i + k) for k in range(9))) for i in range(32)]
+    # All weights train: an adapter's random matrices would make two runs differ.
+    gogpt = [{"method": {"kind": "full", "rank": None, "alpha": None}, "train": {"max_steps": 4, "batch_size": 8, "micro_batch_size": m}, "output": out} for m, out in ((8, "run"), (micro, "run2"))]
+    steps = [{"max_steps": 4, "per_device_train_batch_size": m, "gradient_accumulation_steps": 8 // m, "output_dir": out} for m, out in ((8, "run"), (micro, "run2"))]
     return {
         GOGPT: Case(planned=4, steps=tuple(Step(words=("train", "recipe.yaml"), files=gogpt_files(rows, c)) for c in gogpt)),
-        TRL: Case(planned=4, steps=tuple(Step(words=("sft", "--config", "sft.yaml"), files=trl_files(rows, c)) for c in peers)),
-        LLAMAFACTORY: Case(planned=4, steps=tuple(Step(words=("train", "train.yaml"), files=lf_files(rows, c)) for c in peers)),
+        TRL: Case(planned=4, steps=tuple(Step(words=("sft", "--config", "sft.yaml"), files=trl_files(rows, {**c, "use_peft": False, "lora_r": None, "lora_alpha": None, "lora_target_modules": None})) for c in steps)),
+        LLAMAFACTORY: Case(planned=4, steps=tuple(Step(words=("train", "train.yaml"), files=lf_files(rows, {**c, "finetuning_type": "full", "lora_rank": None, "lora_alpha": None, "lora_target": None})) for c in steps)),
     }
 
 
