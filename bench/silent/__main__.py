@@ -16,8 +16,8 @@ from .cases import GOGPT, TOOLS
 from .faults import FAULTS, Fault
 from .judge import judge
 from .page import write_page
-from .results import NOT_HERE_CELL, Results, cell_key, load, save, today
-from .runs import DATA, python_of, read_run, run_cases, versions_of
+from .results import NOT_HERE_CELL, Results, cell_key, load, machine, save, today
+from .runs import DATA, read_run, run_cases, versions_of
 from .world import make_models
 
 
@@ -46,6 +46,7 @@ def run_tool(tool: str, faults: list[Fault], results: Results, *, again: bool) -
     run_cases(tool, [(name, case) for f in faults if tool not in f.not_here
                      for name, case in ((f.id, f.faulty[tool]), (f"{f.id}, healthy", f.healthy[tool]))], models, version, again=again)
     results.versions[tool] = version
+    results.measured[tool] = {"date": today(), "machine": machine()}
     for fault in faults:
         if tool in fault.not_here:
             results.cells.setdefault(fault.id, {})[tool] = NOT_HERE_CELL
@@ -81,7 +82,6 @@ def main() -> None:
         with ThreadPoolExecutor(1 if args.serial else 2) as pool:
             for done in [pool.submit(run_tool, tool, faults, results, again=args.again) for tool in tools]:
                 done.result()
-        results.date = today()
         for fault_id, tool in results.stale(set(tools)):
             print(f"{fault_id}: {tool}'s cell is of another version of the fault: run it again (--tool {tool})", file=sys.stderr)
         save(results)

@@ -120,12 +120,12 @@ def named_in(lines: Sequence[str], keywords: Sequence[str], healthy: Sequence[st
 
 
 def _last_words(lines: Sequence[str]) -> list[str]:
-    """Of a crash: the exception. Of a run that ended: its last step."""
+    """Of a crash: the exception. Of a run that ended: its last step, or what it said at the end."""
     errors = [line for line in lines if _ERROR.match(line)]
     if errors:
         return errors[-1:]
     steps = [line for line in lines if _STEP.match(line)]
-    return steps[-1:] or list(lines[-1:])
+    return steps[-1:] or sorted(lines[-3:], key=len)[-1:]
 
 
 # -- whether a fault came about --------------------------------------------------------------------

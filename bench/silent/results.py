@@ -33,7 +33,7 @@ def cell_key(fault: Fault, tool: str, version: Mapping[str, str]) -> str:
 
 
 def today() -> str:
-    return datetime.datetime.now(datetime.UTC).date().isoformat() if hasattr(datetime, "UTC") else datetime.date.today().isoformat()
+    return datetime.datetime.now(datetime.timezone.utc).date().isoformat()  # noqa: UP017
 
 
 def machine() -> str:
@@ -44,8 +44,8 @@ def machine() -> str:
 class Results:
     """The document. ``cells``: fault -> tool -> cell."""
 
-    date: str = ""
-    machine: str = ""
+    measured: dict[str, dict[str, str]] = field(default_factory=dict)
+    """tool -> date and machine"""
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
     cells: dict[str, dict[str, Cell]] = field(default_factory=dict)
 
@@ -67,11 +67,10 @@ def load(file: Path = FILE) -> Results:
         return Results()
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     cells = {fault: {tool: Cell(**{**cell, "evidence": tuple(cell["evidence"])}) for tool, cell in by_tool.items()} for fault, by_tool in found["cells"].items()}
-    return Results(date=found["date"], machine=found["machine"], versions=found["versions"], cells=cells)
+    return Results(measured=found["measured"], versions=found["versions"], cells=cells)
 
 
 def save(results: Results, file: Path = FILE) -> None:
-    results.machine = machine()
     cells = {f.id: {tool: asdict(results.cells[f.id][tool]) for tool in TOOLS if tool in results.cells[f.id]} for f in FAULTS if f.id in results.cells}
-    document = {"date": results.date, "machine": results.machine, "commands": COMMANDS, "versions": results.versions, "cells": cells}
+    document = {"measured": {tool: results.measured[tool] for tool in TOOLS if tool in results.measured}, "commands": COMMANDS, "versions": {tool: results.versions[tool] for tool in TOOLS if tool in results.versions}, "cells": cells}
     file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -103,7 +103,7 @@ def read_run(tool: str, case: Case, models: Path, data: Path = DATA) -> Run:
     weights = {f"{out}{inner}/{name}.safetensors" for inner in ("", "/final", "/final/adapter") for name in ("model", "adapter_model")}
     output = (folder / "output.txt").read_text(encoding="utf-8", errors="replace")
     # The folders' names are the harness's own words, and some say what is planted.
-    output = re.sub(re.escape(str(models)) + r"/\w+", "MODEL", output.replace(str(folder / "work") + "/", "")).replace(str(ROOT), "CHECKOUT")
+    output = re.sub(re.escape(str(models)) + r"/\w+", "MODEL", output.replace(str(folder / "work") + "/", "")).replace(str(ROOT), "CHECKOUT").replace(str(Path.home()) + "/", "~/")
     first = _json(folder / "probe-1.json")
     if tool == GOGPT:
         first = _with_metrics(first, folder / "work" / "run" / "metrics.jsonl")

@@ -9,6 +9,7 @@ differs from a shell is that the imports are done. Standard library alone, but f
 
 from __future__ import annotations
 
+import importlib
 import importlib.machinery
 import importlib.util
 import json
@@ -28,10 +29,10 @@ Main = Callable[[list[str]], int]
 
 
 def _gogpt() -> Main:
-    import gogpt.export
-    import gogpt.train
     from gogpt.cli import run
 
+    for name in ("gogpt.train", "gogpt.export", "gogpt.chat"):
+        importlib.import_module(name)
     return run
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-WORDS = "red blue green one two three four five north south east west sun moon star tree stone river".split()
+WORDS = ["red", "blue", "green", "one", "two", "three", "four", "five", "north", "south", "east", "west", "sun", "moon", "star", "tree", "stone", "river"]
 NUM_ROWS = 48
 
 Row = dict[str, Any]

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..cases import GOGPT, LLAMAFACTORY, MODELS, TRL, Case, Step, gogpt, gogpt_files, jsonl, lf_files, llamafactory, same, trl
+from ..cases import (
+    GOGPT,
+    LLAMAFACTORY,
+    MODELS,
+    TRL,
+    Case,
+    Step,
+    gogpt,
+    gogpt_files,
+    jsonl,
+    lf_files,
+    llamafactory,
+    same,
+    trl,
+)
 from .fault import Fault
 from .rows import FEW, NUM_ROWS, answer, changed, chats, long_questions, plain, question, row
 
