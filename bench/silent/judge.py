@@ -39,6 +39,7 @@ _BAR = re.compile(r"\d%\||\d+(\.\d+)?(s/it|it/s| examples/s)|\? examples/s\]$")
 _BEFORE = re.compile(r"^.*\? examples/s\](?=.)")
 _NUMBER = re.compile(r"\d[\d.,]*(e[+-]?\d+)?")
 _STAMP = re.compile(r"^(\[?[A-Z]+\|[\w.]+:\d+\]? |\[\d{4}-\d\d-\d\d [\d:,]+\] |\[rank\d+\]:)")
+_TIME = re.compile(r"[|\s]?\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(,\d+)?")
 _ALARM = re.compile(r"\b(warn(ing)?|error|invalid|refus)", re.IGNORECASE)
 _FINDING = re.compile(r"^(warning|error) [A-Z]{3}\d{3}|^[A-Z]{3}\d{3}\b")
 
@@ -125,7 +126,7 @@ def _last_words(lines: Sequence[str]) -> list[str]:
     if errors:
         return errors[-1:]
     steps = [line for line in lines if _STEP.match(line)]
-    return steps[-1:] or sorted(lines[-3:], key=len)[-1:]
+    return steps[-1:] or [line for line in lines if len(line) > 12][-1:]
 
 
 # -- whether a fault came about --------------------------------------------------------------------
@@ -200,6 +201,7 @@ def _measured(run: Run) -> str:
 
 
 def short(line: str, limit: int = 240) -> str:
+    line = _TIME.sub("", line)
     return line if len(line) <= limit else line[: limit - 4] + " ..."
 
 

@@ -34,8 +34,9 @@ RULES = """## How it is judged
 
 Mechanically, from exit code, optimizer steps, output, and what was measured inside the run; `bench/silent/judge.py` holds the rules and
 `bench/silent/faults/` the keywords of each fault. A line of output *names the cause* when it matches a keyword of the fault, is neither a
-progress bar, a step's log line nor source code in a traceback, and the healthy twin was not told the same line. The keywords are wide on purpose, the level of a line
-does not matter, and they were read against every output of every tool by eye.
+progress bar, a step's log line nor source code in a traceback, and the healthy twin was not told the same line. The keywords are wide on purpose, and the level of a line
+does not matter. For every cell that is silent, crashed or does not happen, all lines that the healthy twin was not told were read by eye: none names the cause. A loss or a gradient norm
+in a step's log line is no word about a cause, and neither is the first training example that LLaMA-Factory prints, in which a careful reader could see some of these faults.
 
 | outcome | what it is |
 |---|---|

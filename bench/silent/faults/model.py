@@ -28,7 +28,7 @@ NAN_WEIGHT = Fault(
 
 MISSING = Fault(
     id="missing_weights", title="weights are missing in the base", rows="19, 20; trl#4416", planted="two matrices of layer 1 are not in the file",
-    caught="it is said that weights are missing or new", keywords=(r"missing", r"newly initialized", r"unexpected"),
+    caught="it is said that weights are missing or new", keywords=(r"missing", r"not in the checkpoint", r"newly initialized", r"unexpected"),
     faulty=same(plain(), model="missing"), healthy=USUAL)
 
 CUT_OFF = Fault(

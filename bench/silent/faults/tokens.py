@@ -101,7 +101,7 @@ NO_STOP = Fault(
 PAD_IS_EOS = Fault(
     id="pad_is_eos", title="the padding token is the stop token", rows="8; trl#1623, unsloth#416",
     planted="pad_token = eos_token = <|im_end|>", caught="it is said, or the stop token is trained nevertheless",
-    keywords=(r"pad.*(eos|stop)", r"(eos|stop).*pad"), harm="stops",
+    keywords=(r"pad\w*( token)? (is|=|equals|and|as).*(eos|stop)", r"(eos|stop)\w*( token)? (is|=|equals|as).*pad"), harm="stops",
     faulty=same(plain(), model="pad_is_eos"), healthy=same(plain()))
 
 
@@ -165,7 +165,7 @@ COLUMN = Fault(
 
 
 def _column_beside(name: str) -> dict[str, Case]:
-    rows = [{"text": question(i), "prompt": question(i), name: answer(i)} for i in range(NUM_ROWS)]
+    rows = [{"text": question(i), name: question(i), "completion": answer(i)} for i in range(NUM_ROWS)]
     return {
         GOGPT: gogpt(rows, {}), TRL: trl(rows, {"assistant_only_loss": None}),
     }
@@ -173,8 +173,8 @@ def _column_beside(name: str) -> dict[str, Case]:
 
 COLUMN_BESIDE = Fault(
     id="column_beside", title="the same, with a column text beside it", rows="11, 13 (relatives)",
-    planted='"completoin" for "completion", and the question in "text" as well', caught="the missing or the misspelt column is named",
-    keywords=(r"completoin", r"'completion'", r"\bcompletion\b", r"no schema"), faulty=_column_beside("completoin"), healthy=_column_beside("completion"),
+    planted='"promt" for "prompt", and the question in "text" as well', caught="the missing or the misspelt column is named",
+    keywords=(r"promt", r"'prompt'", r"no schema"), faulty=_column_beside("promt"), healthy=_column_beside("prompt"),
     not_here={LLAMAFACTORY: "columns are named in its dataset_info.json; another column is never taken for them"})
 
 SERVE = """import json, pathlib

@@ -37,7 +37,7 @@ WARMUP_LONG = Fault(
 
 FP16 = Fault(
     id="fp16", title="a precision that the device does not have", rows="2, 3; Qwen3#670", planted="fp16 on a CPU",
-    caught="it is said that fp16 is not there", keywords=(r"(fp16|float16|half).*(cpu|support|not|refus)", r"(cpu|support|cannot).*(fp16|float16|half)"),
+    caught="it is said that fp16 is not there", keywords=(r"(fp16|float16|half).*(support|not |refus|cannot)", r"(support|not |cannot).*(fp16|float16|half)"),
     faulty=same(plain(), gogpt_={"train": {"precision": "fp16"}}, trl_={"fp16": True}, lf_={"fp16": True}), healthy=USUAL)
 
 OPTION = Fault(
