@@ -39,7 +39,7 @@ _BAR = re.compile(r"\d%\||\d+(\.\d+)?(s/it|it/s| examples/s)|\? examples/s\]$")
 _BEFORE = re.compile(r"^.*\? examples/s\](?=.)")
 _NUMBER = re.compile(r"\d[\d.,]*(e[+-]?\d+)?")
 _STAMP = re.compile(r"^(\[?[A-Z]+\|[\w.]+:\d+\]? |\[\d{4}-\d\d-\d\d [\d:,]+\] |\[rank\d+\]:)")
-_TIME = re.compile(r"[|\s]?\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(,\d+)?")
+_TIME = re.compile(r"\[\d{4}-\d\d-\d\d [\d:,]+\] |[|\s]?\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(,\d+)?| object at 0x[0-9a-f]+")
 _ALARM = re.compile(r"\b(warn(ing)?|error|invalid|refus)", re.IGNORECASE)
 _FINDING = re.compile(r"^(warning|error) [A-Z]{3}\d{3}|^[A-Z]{3}\d{3}\b")
 

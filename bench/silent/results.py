@@ -33,7 +33,7 @@ def cell_key(fault: Fault, tool: str, version: Mapping[str, str]) -> str:
 
 
 def today() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).date().isoformat()  # noqa: UP017
+    return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
 
 
 def machine() -> str:
