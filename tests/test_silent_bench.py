@@ -15,7 +15,7 @@ from conftest import ROOT, Ran
 
 sys.path.insert(0, str(ROOT))
 
-from bench.silent import judge, page, probe, results, world
+from bench.silent import judge, page, probe, results, server, world
 from bench.silent.cases import GOGPT, LLAMAFACTORY, MODELS, TOOLS, TRL
 from bench.silent.faults import FAULTS, Fault
 
@@ -106,6 +106,7 @@ def test_a_fault_needs_a_case_or_a_reason_for_every_tool() -> None:
     with pytest.raises(ValueError, match="trl needs"):
         replace(known, faulty={GOGPT: known.faulty[GOGPT]})
     assert len(FAULTS) >= 25
+    assert f"{len(FAULTS)} faults" in (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
     assert len({f.id for f in FAULTS}) == len(FAULTS)
     assert all(f.rows and f.planted and f.caught and f.keywords for f in FAULTS)
     assert {f.harm for f in FAULTS} - {None} == set(judge.HARMS), "every measurement is used"
@@ -160,6 +161,31 @@ def test_results_are_read_as_they_were_saved(tmp_path: Path) -> None:
     results.save(found, tmp_path / "results.json")
     assert results.load(tmp_path / "results.json").cells == found.cells
     assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["versions"] == found.versions
+
+
+# -- the server of a tool ----------------------------------------------------------------------------
+
+
+def served(folder: Path, *scripts: str, timeout: float = 20.0) -> tuple[list[int], str]:
+    steps = [{"words": ["python", "step.py"], "files": {"step.py": text}, "env": {"PLANTED": "1"}, "stdin": "typed", "kill_after": None} for text in scripts]
+    outcome = server.run_job(lambda words: 0, {"folder": str(folder / "case"), "model": "", "leak": False, "timeout": timeout, "steps": steps})
+    return outcome["codes"], (folder / "case" / "output.txt").read_text(encoding="utf-8")
+
+
+def test_a_command_ends_as_the_interpreter_would_end_it(tmp_path: Path) -> None:
+    both = "import os, sys\nprint(input(), os.environ['PLANTED'])\nprint('second', file=sys.stderr)\nprint('third')\n"
+    assert served(tmp_path, both) == ([0], "typed 1\nsecond\nthird\n")
+    assert served(tmp_path, "import sys\nsys.exit('in words')") == ([1], "in words\n")
+    codes, output = served(tmp_path, "raise KeyError('completion')")
+    assert codes == [1]
+    assert output.endswith("KeyError: 'completion'\n")
+    assert judge.lines_of(output) == ["KeyError: 'completion'"], "of a traceback the exception alone"
+
+
+def test_commands_run_in_order_until_one_fails_and_none_runs_for_ever(tmp_path: Path) -> None:
+    assert served(tmp_path, "open('left', 'w').close()", "import os\nprint(os.listdir('.').count('left'))") == ([0, 0], "1\n")
+    assert served(tmp_path, "raise SystemExit(3)", "print('never')") == ([3], "")
+    assert served(tmp_path, "import time\ntime.sleep(60)", timeout=0.3)[0] == [-9]
 
 
 # -- end to end ------------------------------------------------------------------------------------

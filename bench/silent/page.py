@@ -130,7 +130,11 @@ def commands_of(tool: str, case: Case) -> str:
     told = []
     for step in case.steps:
         words = " ".join(f"'{w}'" if " " in w else w for w in step.words)
-        told.append(words if step.words[0] == "python" else f"{COMMANDS[tool]} {words}" + (f" (killed after step {step.kill_after})" if step.kill_after else ""))
+        if step.words[0] == "sft.py":
+            words = f"torchrun trl/scripts/{words}"
+        elif step.words[0] != "python":
+            words = f"{'FORCE_TORCHRUN=1 ' if step.env else ''}{COMMANDS[tool]} {words}"
+        told.append(words + (f" (killed after step {step.kill_after})" if step.kill_after else ""))
     return "; ".join(told)
 
 

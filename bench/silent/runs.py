@@ -57,7 +57,7 @@ def run_cases(tool: str, cases: Iterable[tuple[str, Case]], models: Path, versio
     """Runs what has not been run. ``cases``: name and case; the same case twice is one run."""
     home = data / "runs" / tool
     home.mkdir(parents=True, exist_ok=True)
-    jobs = {}
+    jobs: dict[str, dict[str, Any]] = {}
     for name, case in cases:
         folder = home / case.key
         if again or not _is_there(folder, version):

@@ -45,14 +45,24 @@ def _trl() -> Main:
     from trl.scripts import sft
 
     def in_this_process(args: Any) -> None:
-        """What accelerate's launcher does for one process, but for starting it: its environment, then the script's own last lines."""
+        """What accelerate's launcher does for one process, but for starting it: its environment, then the script."""
         args, _, _ = _validate_launch_command(args)
         os.environ.update(prepare_simple_launcher_cmd_env(args)[1])
-        sys.argv = [args.training_script, *args.training_script_args]
+        script([args.training_script, *args.training_script_args])
+
+    def script(words: list[str]) -> None:
+        """The last lines of trl/scripts/sft.py."""
+        sys.argv = words
         sft.main(*sft.make_parser().parse_args_and_config(fail_with_unknown_args=False))
 
+    def run(words: list[str]) -> int:
+        if words[0] == "sft.py":  # started by torchrun, which sets the step's environment
+            script(words)
+            return 0
+        return main(words)
+
     launch_training_script.__kwdefaults__["launch_command_fn"] = in_this_process
-    return main
+    return run
 
 
 def _llamafactory() -> Main:

@@ -85,7 +85,7 @@ def _deepspeed(own: bool) -> dict[str, Case]:
     file = {"ds.json": json.dumps({**FILE_DS, **(OWN_SCHEDULER if own else {})}, indent=1)}
     return {
         GOGPT: Case(planned=0, steps=(Step(words=("check", "ds.json", "train.schedule=cosine", "train.learning_rate=1e-3", "train.max_steps=12"), files=file),)),
-        TRL: Case(steps=(Step(words=("sft", "--config", "sft.yaml"), env=ONE_PROCESS, files={
+        TRL: Case(steps=(Step(words=("sft.py", "--config", "sft.yaml"), env=ONE_PROCESS, files={
             **file, **trl_files(plain(), {"deepspeed": "ds.json", "lr_scheduler_type": "cosine"})}),), timeout=400.0),
         LLAMAFACTORY: Case(steps=(Step(words=("train", "train.yaml"), env={**ONE_PROCESS, "MASTER_PORT": "29618"}, files={
             **file, **lf_files(plain(), {"deepspeed": "ds.json", "lr_scheduler_type": "cosine"})}),), timeout=400.0),
