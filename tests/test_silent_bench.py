@@ -31,7 +31,7 @@ def fault(name: str) -> Fault:
 
 def run(output: str, *, code: int = 0, steps: int = 12, **measured: Any) -> judge.Run:
     measures = {"steps": steps, "batches": steps, "rows": 48, "trained_tokens": 900, "moved": 0.01, "finite": True, **measured}
-    return judge.Run(codes=(code,), commands=1, output=output, probe=measures, first_probe={}, saved=code == 0, seconds=1.0)
+    return judge.Run(codes=(code,), commands=1, output=output, probe=measures, first_probe={}, saved=code == 0)
 
 
 def judged(name: str, found: judge.Run, tool: str = TRL, healthy: judge.Run | None = None) -> judge.Cell:
@@ -207,7 +207,7 @@ def test_with_gogpt(name: str, outcome: str, gogpt: Callable[..., Ran], tmp_path
         monkeypatch.undo()
         measuring.write()
         runs.append(judge.Run(codes=(ran.code,), commands=1, output=ran.err + ran.out, probe=json.loads((folder / "probe.json").read_text(encoding="utf-8")),
-                              first_probe={}, saved=(folder / "run" / "final").is_dir(), seconds=0.0))
+                              first_probe={}, saved=(folder / "run" / "final").is_dir()))
     cell = judge.judge(GOGPT, known, *runs, 12)
     assert (cell.outcome, cell.false_alarm) == (outcome, ""), cell
     assert cell.saved == (outcome == judge.UNHARMED)

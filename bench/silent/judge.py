@@ -39,7 +39,7 @@ _BAR = re.compile(r"\d%\||\d+(\.\d+)?(s/it|it/s| examples/s)|\? examples/s\]$")
 _BEFORE = re.compile(r"^.*\? examples/s\](?=.)")
 _NUMBER = re.compile(r"\d[\d.,]*(e[+-]?\d+)?")
 _STAMP = re.compile(r"^(\[?[A-Z]+\|[\w.]+:\d+\]? |\[\d{4}-\d\d-\d\d [\d:,]+\] |\[rank\d+\]:)")
-_TIME = re.compile(r"\[\d{4}-\d\d-\d\d [\d:,]+\] |[|\s]?\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(,\d+)?| object at 0x[0-9a-f]+")
+_TIME = re.compile(r"\[\d{4}-\d\d-\d\d [\d:,]+\] |[|\s]?\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(,\d+)?| object at 0x[0-9a-f]+|  [\d,]+ tokens/s .*$")
 _ALARM = re.compile(r"\b(warn(ing)?|error|invalid|refus)", re.IGNORECASE)
 _FINDING = re.compile(r"^(warning|error) [A-Z]{3}\d{3}|^[A-Z]{3}\d{3}\b")
 
@@ -54,7 +54,6 @@ class Run:
     probe: Mapping[str, Any]
     first_probe: Mapping[str, Any]
     saved: bool
-    seconds: float
 
     @property
     def prepared(self) -> bool:
@@ -87,7 +86,6 @@ class Cell:
     false_alarm: str = ""
     """what the tool said of the healthy twin, where it ought to have said nothing"""
     healthy_exit_code: int | None = None
-    seconds: float = 0.0
     key: str = ""
 
     @property
@@ -239,5 +237,4 @@ def judge(tool: str, fault: Fault, run: Run, healthy: Run, planned: int) -> Cell
     told = sorted((lines[i] for i in named), key=lambda line: 0 if _ERROR.match(line) or _FINDING.match(line) else 1 if _ALARM.search(line) else 2)
     evidence = list(dict.fromkeys(told))[:2] or _last_words(lines)
     return Cell(outcome=outcome, exit_code=run.code, steps=run.steps, saved=run.saved, evidence=tuple(short(x) for x in evidence),
-                measured=measured or _measured(run), false_alarm=false_alarm(tool, healthy, fault.keywords, lines), healthy_exit_code=healthy.code,
-                seconds=run.seconds)
+                measured=measured or _measured(run), false_alarm=false_alarm(tool, healthy, fault.keywords, lines), healthy_exit_code=healthy.code)

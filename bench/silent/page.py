@@ -35,7 +35,8 @@ RULES = """## How it is judged
 Mechanically, from exit code, optimizer steps, output, and what was measured inside the run; `bench/silent/judge.py` holds the rules and
 `bench/silent/faults/` the keywords of each fault. A line of output *names the cause* when it matches a keyword of the fault, is neither a
 progress bar, a step's log line nor source code in a traceback, and the healthy twin was not told the same line. The keywords are wide on purpose, and the level of a line
-does not matter. For every cell that is silent, crashed or does not happen, all lines that the healthy twin was not told were read by eye: none names the cause. A loss or a gradient norm
+does not matter. For every cell of TRL and LLaMA-Factory that is
+silent, crashed or does not happen, all lines that the healthy twin was not told were read by eye: none names the cause. A loss or a gradient norm
 in a step's log line is no word about a cause, and neither is the first training example that LLaMA-Factory prints, in which a careful reader could see some of these faults.
 
 | outcome | what it is |
@@ -144,7 +145,7 @@ def _details(fault: Fault, results: Results) -> str:
     for tool in TOOLS:
         cell = _cell(results, fault, tool)
         if tool in fault.not_here:
-            lines.append(f"- {NAMES[tool]}: n/a: {fault.not_here[tool]}.")
+            lines += [f"- {NAMES[tool]}: n/a: {fault.not_here[tool]}.", ""]
         elif cell is not None and cell.outcome != NOT_HERE:
             lines.extend(_told(NAMES[tool], commands_of(tool, fault.faulty[tool]), cell))
     return "\n".join([*lines, "", "</details>", ""])

@@ -111,4 +111,4 @@ def read_run(tool: str, case: Case, models: Path, data: Path = DATA) -> Run:
     if tool == GOGPT:
         probe = _with_metrics(probe, folder / "work" / out / "metrics.jsonl")
     return Run(codes=tuple(outcome["codes"]), commands=outcome["commands"], output=output, probe=probe, first_probe=first,
-               saved=bool(weights & set(outcome["files"])), seconds=outcome["seconds"])
+               saved=bool(weights & set(outcome["files"])))
