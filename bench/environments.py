@@ -16,8 +16,8 @@ FOLDER = HERE / ".venvs"
 CONSTRAINTS = HERE / "constraints"
 
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
-    "trl": ("trl==1.16.*", "torch==2.13.0", "psutil"),
-    "llamafactory": ("llamafactory==0.9.5", "torch==2.13.0", "psutil"),
+    "trl": ("trl==1.16.*", "torch==2.13.0", "psutil", "peft==0.21.2", "deepspeed==0.19.8", "ninja"),
+    "llamafactory": ("llamafactory==0.9.5", "torch==2.13.0", "psutil", "deepspeed==0.16.9", "ninja"),
     "ceiling": ("tokie==0.1.4", "fastokens==0.3.5", "tokenizers==0.23.*", "numpy", "psutil"),
 }
 """What is asked of pip; everything below it is pinned in constraints/NAME.txt."""

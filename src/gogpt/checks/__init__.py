@@ -81,7 +81,7 @@ from gogpt.checks.history.loss_flat import CHECK as RUN667
 from gogpt.checks.history.loss_near_zero import CHECK as RUN661
 from gogpt.checks.history.loss_too_large import CHECK as RUN669
 from gogpt.checks.history.shards_incomplete import CHECK as RUN664
-from gogpt.checks.history.steps_skipped import CHECK as RUN666
+from gogpt.checks.history.skipped_share import CHECK as RUN666
 from gogpt.checks.history.weights_empty import CHECK as RUN665
 from gogpt.checks.model.embedding_too_small import CHECK as MOD501
 from gogpt.checks.model.left_unquantised import CHECK as MOD541
@@ -163,8 +163,9 @@ CHECKS: tuple[Check, ...] = (
     *FOREIGN[10:],
     DAT310, DAT311, DAT312,
     TOK401, TOK402, TOK403, TOK404, TOK405, TOK406, TOK407, TOK411,
-    MOD501, MOD502, MOD503, MOD504, MOD505, MOD507, MOD540, MOD541,
+    MOD501, MOD502, MOD503, MOD504, MOD505, MOD507,
     *PROOFS,
+    MOD540, MOD541,
     RUN601, RUN602, RUN603, RUN604, RUN631,
     RUN650, RUN651, RUN652, RUN653, RUN654, RUN655, RUN656, RUN657, RUN658, RUN659,
     RUN660, RUN661, RUN662, RUN663, RUN664, RUN665, RUN666, RUN667, RUN668, RUN669, RUN670,

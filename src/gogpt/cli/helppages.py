@@ -63,6 +63,7 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "steps, epochs, rows, examples": "optimizer steps; passes over the rows; rows and examples of one pass",
         "batch_size, micro_batch_size, accumulation, world_size": "rows of one step = micro-batch x accumulation x processes",
         "learning_rate, min_lr_ratio, schedule, warmup_steps": "the peak, the end of the decay as a share of it, its form, its warm-up",
+        "driven_by": "the scheduler of a DeepSpeed file that sets the learning rates, or null: the recipe's schedule",
         "lr": "`[[step, learning rate], ...]` of every step; of a long run about 2,000 of them, with the first, the peak and the last",
         "tokens, trained_tokens, tokens_per_step, trained_tokens_per_step": "of one pass; of an average step",
         "parameters, trainable_parameters, quantised_parameters, quant_type, weights_dtype, method, precision, max_length, packing, stage, across_documents": "what is trained, and how",
@@ -157,6 +158,7 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "started, finished": "ISO 8601 with the zone; `finished` is null while it runs",
         "command, device, versions": "what was run, on what",
         "allowed, error": "codes that the recipe allows; the message that ended the run, or null",
+        "processes": "of the whole run",
         "rollbacks": "each: code, step of the trouble, `back_to`, steps `passed_over`, message and fix in both languages, evidence, and what was `seen` of those steps",
         "stopped_early": "only of a finished run: early stopping ended it",
     }),
@@ -297,10 +299,6 @@ NOTES = {
     "train.adam_epsilon": "AdamW's epsilon",
     "train.gradient_checkpointing": "recompute activations in the backward pass: less memory, more time",
     "train.keep_checkpoints": "how many of the last checkpoints stay; the best one of early stopping stays besides",
-    "parallel.engine": "how processes share the work",
-    "parallel.processes": "number of processes",
-    "parallel.zero": "stage of DeepSpeed's ZeRO",
-    "parallel.config": "a DeepSpeed configuration",
 }
 """Meanings of keys whose field in config.py has no description of its own."""
 

@@ -69,7 +69,7 @@ CHECK = Check(
             zh='在文件中写 "auto"，计划的数值会填入其中；或去掉 parallel.config，改用 parallel.zero 和 parallel.offload。',
         ),
         example="""error CFG255 ds.json:3: ds.json says train_micro_batch_size_per_gpu: 8; the recipe's plan is train_micro_batch_size_per_gpu: 4: one of them would be ignored in silence
-  fix:      write "auto" for train_micro_batch_size_per_gpu in the file (gogpt check ds.json --fix OUT for what else is wrong), or change the recipe
+  fix: write "auto" for train_micro_batch_size_per_gpu in the file (gogpt check ds.json --fix OUT for what else is wrong), or change the recipe
 
 { "train_micro_batch_size_per_gpu": "auto" }""",
     ),

@@ -57,7 +57,9 @@ CHECK = Check(
             zh="用 gogpt train 和 parallel.processes 启动，或只用一种启动器。常见原因是某个进程看不到 GPU（CUDA_VISIBLE_DEVICES）。",
         ),
         example="""RUN631: the 8 processes took different steps: their update norms squared differ by 12.0% at step 40; their gradients are not averaged, or their weights were not the same
-  fix:      start the processes with gogpt train, or one launcher alone, and see gogpt doctor; with a custom engine, give every process the same seed""",
+  fix:      start the processes with gogpt train, or one launcher alone, and see gogpt doctor; with a custom engine, give every process the same seed
+
+parallel: {engine: ddp, processes: 8}""",
     ),
     fires=(Facts(run=replace(RUN, world_size=8, rank_spread=0.12, last=replace(STEP, step=40))), Facts(run=replace(RUN, world_size=2, rank_spread=0.002))),
     silent=(Facts(run=RUN), Facts(run=replace(RUN, world_size=8, rank_spread=1e-7)), Facts(run=replace(RUN, world_size=1, rank_spread=0.5))),

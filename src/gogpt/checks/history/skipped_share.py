@@ -30,7 +30,7 @@ def run(facts: Facts) -> Iterator[Finding]:
 
 CHECK = Check(
     code="RUN666",
-    name="steps_skipped",
+    name="skipped_share",
     stage=Stage.HISTORY,
     severity=Severity.WARNING,
     needs=("history",),
