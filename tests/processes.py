@@ -90,6 +90,7 @@ def main() -> None:
 
     results = []
     for job in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
+        os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)  # the Trainer's own mark of the job before
         with PLANTS[job["plant"]](), contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
             code = run(job["arguments"])
         results.append({"code": code, "out": out.getvalue(), "err": err.getvalue()})

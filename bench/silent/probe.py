@@ -27,6 +27,7 @@ class Probe:
         from tokenizers import Tokenizer
 
         self.file, self.leak = file, leak
+        self.training = False
         self.tokenizer = Tokenizer.from_file(os.path.join(model, "tokenizer.json"))
         self.stop = self.tokenizer.token_to_id("<|im_end|>")
         self.bos = self.tokenizer.token_to_id("<s>")
@@ -133,7 +134,8 @@ def install(file: str, model: str, leak: bool, kill_after: int | None) -> Probe:
 
     def step(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            probe.batch(self, model, inputs)
+            if probe.training:  # what a tool tries out before its first step is no training
+                probe.batch(self, model, inputs)
         except Exception as problem:
             probe.seen["probe_failed"] = f"{type(problem).__name__}: {problem}"
         return training_step(self, model, inputs, *args, **kwargs)
@@ -147,6 +149,7 @@ def install(file: str, model: str, leak: bool, kill_after: int | None) -> Probe:
         return on_log(self, args, state, control, logs, *rest, **kwargs)
 
     def step_begin(self: Any, args: Any, state: Any, control: Any) -> Any:
+        probe.training = True
         if kill_after is not None and state.global_step >= kill_after:
             os.kill(os.getpid(), signal.SIGKILL)
         return on_step_begin(self, args, state, control)

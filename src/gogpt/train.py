@@ -306,7 +306,9 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
             set_seed(config.train.seed + Ranks().rank)
         trainer: GogptTrainer
         with interruptible(observer.note) as interrupted, opened_stream(before, folder, start, observer.note) as stream:
-            watch = Watch(plan, folder.metrics, allow=config.checks.allow, on_step=observer.step, save_batch=_batch_saver(folder), interrupted=interrupted)
+            facts = before.facts.model
+            watch = Watch(plan, folder.metrics, allow=config.checks.allow, policy=config.checks.policy, on_step=observer.step, note=observer.note,
+                          save_batch=_batch_saver(folder), interrupted=interrupted, vocab_size=facts.vocab_size if facts else None, lang=lang)
             watch.recall(lines_up_to(folder.metrics, start))
             rhythm = Rhythm(lambda: trainer, config, plan, evaluates=len(before.prepared.eval) > 0, interrupted=interrupted)
             trainer = GogptTrainer(
@@ -436,7 +438,7 @@ def save_final(trainer: GogptTrainer, before: Preflight, weights: Path, folder: 
     with whole_folder(folder.final) as out:
         model.config.use_cache = True
         model.save_pretrained(str(out), state_dict=state)
-        check_saved(out, trainer.trainable, trained=trainer.state.global_step > 0)
+        check_saved(out, trainer.trainable, trained=trainer.watch.moved)
         if not (out / "config.json").exists():
             write_json(out / BASE_NOTE, base_note(weights, quantisation_of(before.config, weights, before.plan.weights_dtype)))
         save_tokenizer(before.tokenizer, before.template, out, probe_texts(before))

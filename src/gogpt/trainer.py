@@ -395,7 +395,7 @@ class GogptTrainer(Trainer):
             return
         target.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(str(target), state_dict=state_dict)
-        check_saved(target, self.trainable, trained=self.state.global_step > 0)
+        check_saved(target, self.trainable, trained=self.watch.moved)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         written = self.folder.checkpoints / f"checkpoint-{self.state.global_step}"

@@ -165,6 +165,8 @@ class Watch:
         self._pending: dict[str, Any] = {}
         self._sharded = False
         self._late: str | None = None
+        self.moved = False
+        """some step has moved the weights"""
 
     def start(self, model: Any) -> None:
         """Once the engine has done to the model what it does."""
@@ -179,6 +181,7 @@ class Watch:
                 continue
             planned = self.plan.lr_at(stats.step - self.skipped)
             self.skipped += stats.skipped
+            self.moved = self.moved or bool(stats.update_norm)
             self.facts = replace(self.facts, last=stats, planned_lr=planned, vitals=self.vitals.see(stats),
                                  zero_losses=self.facts.zero_losses + (stats.loss == 0.0))
             # What was told then still belongs to the run; what would have stopped it did not happen in these steps.
@@ -235,11 +238,12 @@ class Watch:
         update = None
         memory, seconds = peak_memory(), time.perf_counter() - self._started
         if self.norm is not None:
-            told = self.ranks.gather([self.norm.after(), memory, seconds, memory_now()])
+            told = self.ranks.gather([self.norm.after(), memory, seconds, memory_now() if self.ranks.size > 1 else 0.0])
             memory, seconds = int(told[:, 1].max()), float(told[:, 2].max())
             update = math.sqrt(told[:, 0].sum() if self._sharded else told[0, 0])
             if self.ranks.size > 1 and not self._sharded:
                 self.facts = replace(self.facts, rank_spread=spread(told[:, 0]))
+        self.moved = self.moved or bool(update)
         position = step - self.skipped
         planned = self.plan.lr_at(position)
         self.skipped += skipped

@@ -203,8 +203,8 @@ def test_reentrant_checkpointing_under_lora(gogpt: Any, recipe: Any, tmp_path: P
 
     from gogpt.trainer import training_arguments
 
-    def reentrant(*args: Any) -> Any:
-        made = training_arguments(*args)
+    def reentrant(*args: Any, **more: Any) -> Any:
+        made = training_arguments(*args, **more)
         made.activation_checkpointing_kwargs = {"use_reentrant": True}
         return made
 
