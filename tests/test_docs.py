@@ -408,7 +408,9 @@ def test_readme_recipe_is_a_recipe() -> None:
     from gogpt.preflight import refuse_misplaced
 
     for name in READMES:
-        text, cleaning, documents = (content for kind, content in blocks(read(name)) if kind == "yaml")
+        text, cleaning, documents, *parallel = (content for kind, content in blocks(read(name)) if kind == "yaml")
+        for line in "".join(parallel).splitlines():  # one choice a line
+            parse_recipe(f"model: m\noutput: run\ndata: {{train: a.jsonl}}\n{line}", name=name, base=ROOT / "examples")
         assert parse_recipe(text, name=name, base=ROOT / "examples") == load_recipe(str(ROOT / "examples" / "identity.yaml"))
         parsed = parse_recipe(f"model: m\noutput: run\n{cleaning}", name=name, base=ROOT / "examples").data
         Cleaner(parsed.clean)

@@ -64,6 +64,21 @@ class Ranks:
         dist.all_gather(out, mine)
         return np.asarray(torch.stack(out).cpu().numpy())
 
+    @contextlib.contextmanager
+    def first_alone(self) -> Iterator[bool]:
+        """What the first process does for all (True there), which end together where it fails: one that is gone would be waited for."""
+        problem: Exception | None = None
+        try:
+            yield self.main
+        except Exception as raised:
+            problem = raised
+        failed = self.gather([float(problem is not None)])[:, 0]
+        if problem is not None:
+            raise problem
+        if failed.any():
+            raise GogptError("RUN630", f"process {int(failed.argmax())} failed, and this one with it", where=f"rank {int(failed.argmax())}", exit_code=1,
+                             fix="see that process's own error")
+
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:

@@ -308,7 +308,8 @@ class RunFacts:
     saved_batch: str | None = None
     world_size: int = 1
     rank_spread: float = 0.0
-    """of several processes that each hold all weights: the largest relative difference between the squares of their update norms"""
+    """of several processes that each hold all weights: the largest relative difference between their gradient norms, or the squares of
+    their update norms"""
     vitals: RunVitals = RunVitals()
     lr_mechanism: str | None = None
     """why the learning rate of the last step is off the plan (``diagnosis.Mechanism``); None: it is not, or nobody looked"""

@@ -56,6 +56,14 @@ ENGINE_SETTINGS = "deepspeed.json"
 """In a run folder: the settings that DeepSpeed was given."""
 
 
+class RefusedElsewhere(GogptError):
+    """Another process found, on its own device, that the run cannot be trusted; its own error says what."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__("RUN630", f"process {rank} refused the run before its first step", where=f"rank {rank}", exit_code=1,
+                         fix="see that process's own error; a fault of one device alone shows so")
+
+
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM; everything is saved and the run can go on."""
 
@@ -105,7 +113,7 @@ def train(config: RunConfig, observer: Observer, *, resume: bool = False, overwr
     """
     try:
         return _train(config, observer, resume=resume, overwrite=overwrite, command=command, lang=lang, main=world is None or world.rank == 0)
-    except (RunStopped, Interrupted, Refused):
+    except (RunStopped, Interrupted, Refused, RefusedElsewhere):
         Ranks().wait()  # all of them end here; a launcher ends the others with the first that leaves
         raise
 
@@ -361,8 +369,11 @@ def _proven(trainer: GogptTrainer, before: Preflight, folder: RunFolder, observe
     proofs = prove(trainer, before)
     before, found = judge_proofs(before, proofs)
     observer.proved(proofs, found)
+    refused = Ranks().gather([float(bool(before.verdict.refusals))])[:, 0]
     if before.verdict.refusals:
         raise Refused(before.verdict)
+    if refused.any():
+        raise RefusedElsewhere(int(refused.argmax()))
     if Ranks().main:
         write_json(folder.facts, before.facts)
         write_json(folder.findings, findings_document(before.config.output, "run", before.verdict, lang=lang))
@@ -432,8 +443,12 @@ def probe_texts(before: Preflight) -> list[str]:
 def save_final(trainer: GogptTrainer, before: Preflight, weights: Path, folder: RunFolder) -> None:
     """final/: adapter or whole model, tokenizer, chat template and stop tokens, all or nothing. All processes gather, the first one writes."""
     state = trainer.gathered_weights()
-    if not Ranks().main:
-        return
+    with Ranks().first_alone() as alone:
+        if alone:
+            _write_final(trainer, before, weights, folder, state)
+
+
+def _write_final(trainer: GogptTrainer, before: Preflight, weights: Path, folder: RunFolder, state: dict[str, Any] | None) -> None:
     model = trainer.model
     with whole_folder(folder.final) as out:
         model.config.use_cache = True

@@ -391,11 +391,11 @@ class GogptTrainer(Trainer):
         target = Path(output_dir or self.folder.checkpoints)
         if state_dict is None and self.engine.engine == "fsdp":
             state_dict = full_weights(self.model)
-        if not self.ranks.main:
-            return
-        target.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(str(target), state_dict=state_dict)
-        check_saved(target, self.trainable, trained=self.watch.moved)
+        with self.ranks.first_alone() as alone:
+            if alone:
+                target.mkdir(parents=True, exist_ok=True)
+                self.model.save_pretrained(str(target), state_dict=state_dict)
+                check_saved(target, self.trainable, trained=self.watch.moved)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         written = self.folder.checkpoints / f"checkpoint-{self.state.global_step}"

@@ -238,11 +238,11 @@ class Watch:
         update = None
         memory, seconds = peak_memory(), time.perf_counter() - self._started
         if self.norm is not None:
-            told = self.ranks.gather([self.norm.after(), memory, seconds, memory_now() if self.ranks.size > 1 else 0.0])
+            told = self.ranks.gather([self.norm.after(), memory, seconds, memory_now() if self.ranks.size > 1 else 0.0, self._pending["grad_norm"] or 0.0])
             memory, seconds = int(told[:, 1].max()), float(told[:, 2].max())
             update = math.sqrt(told[:, 0].sum() if self._sharded else told[0, 0])
             if self.ranks.size > 1 and not self._sharded:
-                self.facts = replace(self.facts, rank_spread=spread(told[:, 0]))
+                self.facts = replace(self.facts, rank_spread=max(spread(told[:, 0]), spread(told[:, 4])))
         self.moved = self.moved or bool(update)
         position = step - self.skipped
         planned = self.plan.lr_at(position)

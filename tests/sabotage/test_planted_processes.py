@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -73,21 +74,28 @@ class World:
         other = {"type": "WarmupDecayLR", "params": {**DECAY["scheduler"]["params"], "total_num_steps": 6}}
         (folder / "other.json").write_text(json.dumps({**DECAY, "scheduler": other}))
         self.jobs: dict[str, Job] = {}
-        for engine, parallel in ENGINES.items():
-            for method in METHODS:
-                self._add(f"{engine}-{method}", method, *(f"parallel.{k}={v}" for k, v in parallel.items()))
+        for engine in ("ddp", "fsdp"):
+            self._add_engine(engine)
         self._add("unpacked", "lora", "data.packing=false")
+        self._add("empty_save", "lora", "parallel.engine=fsdp", plant="empty_save")
+        self._add("gradients_apart", "lora", plant="gradients_apart")
+        self._add("one_process_nan", "lora", "checks.proofs=[]", plant="one_process_nan")
+        self._add("one_process_refuses", "lora", plant="one_process_nan")
+        self._add("own_mean", "lora", "checks.proofs=[]", plant="own_mean")
+        # transformers remembers in the process that ZeRO 3 was asked for: it comes last.
         self._add("json", "lora", "parallel.engine=deepspeed", f"parallel.config={folder}/auto.json", "--format", "json")
         self._add("decay", "lora", "parallel.engine=deepspeed", f"parallel.config={folder}/decay.json", "checks.allow=[CFG260]")
         self._add("other_numbers", "lora", "parallel.engine=deepspeed", f"parallel.config={folder}/other.json", "checks.allow=[CFG260]")
-        self._add("empty_save", "lora", "parallel.engine=fsdp", plant="empty_save")
-        self._add("gradients_apart", "lora", plant="gradients_apart")
-        self._add("one_process_nan", "lora", plant="one_process_nan")
-        self._add("own_mean", "lora", plant="own_mean")
+        for engine in ("zero1", "zero2", "zero3"):
+            self._add_engine(engine)
 
     @cached_property
     def results(self) -> list[list[dict[str, Any]]]:
         return [json.loads((self.folder / f"results-{rank}.json").read_text()) for rank in (0, 1)]
+
+    def _add_engine(self, engine: str) -> None:
+        for method in METHODS:
+            self._add(f"{engine}-{method}", method, *(f"parallel.{k}={v}" for k, v in ENGINES[engine].items()))
 
     def _add(self, name: str, method: str, *settings: str, plant: str | None = None) -> None:
         self.jobs[name] = Job(["train", str(self.folder / f"{method}.yaml"), f"output={self.folder / name}", *settings], plant)
@@ -256,6 +264,14 @@ def test_a_nan_in_one_process_stops_all_at_that_step(world: World) -> None:
     assert not (both.run / "stopped_batch-0.json").exists()
 
 
+def test_what_one_process_refuses_none_trains(world: World) -> None:
+    """A device that computes wrongly shows in the proofs of its own process alone."""
+    both = world["one_process_refuses"]
+    assert both.codes == [1, 1], both.errs
+    assert "RUN630 rank 1: process 1 refused the run before its first step" in both.errs[0]
+    assert not (both.run / "metrics.jsonl").exists()
+
+
 def test_a_mean_of_means_is_another_trajectory(world: World, alone: dict[str, Path]) -> None:
     """The comparison above sees what it is for: a token average that is not taken over processes."""
     assert world["own_mean"].codes == [0, 0]
@@ -300,7 +316,7 @@ def test_a_process_that_is_killed_ends_the_run_with_its_name_on_top(started: Any
     _, err = process.communicate(timeout=60)
     assert time.monotonic() - at < 15, "the others did not end within seconds"
     assert process.returncode == 1
-    errors = [line for line in err.splitlines() if line[:3] in ("RUN", "gog", "pro", "Tra")]
+    errors = [line for line in err.splitlines() if re.match(r"[A-Z]{3}\d{3}\b|gogpt:|process |Traceback", line)]
     assert errors[0].startswith("RUN630"), err
     assert "process 1 was ended by SIGKILL" in err
     assert "Traceback" not in err

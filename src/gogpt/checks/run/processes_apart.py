@@ -10,11 +10,11 @@ from gogpt.facts import Facts
 from gogpt.findings import Check, Finding, Page, Severity, Stage, Text
 
 TOLERANCE = 1e-3
-"""Relative difference of the squared update norms. Processes that average their gradients take the same step: measured 0 under DDP and ZeRO 1 and 2."""
+"""Relative difference of gradient norms, and of the squares of update norms. Processes that average their gradients take the same step: measured 0 under DDP and ZeRO 1 and 2."""
 
 MESSAGE = Text(
-    en="the {world_size} processes took different steps: their update norms squared differ by {share:.1%} at step {step}; their gradients are not averaged, or their weights were not the same",
-    zh="{world_size} 个进程走了不同的步：第 {step} 步的更新范数平方相差 {share:.1%}；梯度没有在进程间平均，或权重本来就不同",
+    en="the {world_size} processes took different steps: their norms differ by {share:.1%} at step {step}; their gradients are not averaged, or their weights were not the same",
+    zh="{world_size} 个进程走了不同的步：第 {step} 步的范数相差 {share:.1%}；梯度没有在进程间平均，或权重本来就不同",
 )
 FIX = Text(
     en="start the processes with gogpt train, or one launcher alone, and see gogpt doctor; with a custom engine, give every process the same seed",
@@ -42,8 +42,8 @@ CHECK = Check(
     page=Page(
         title=Text(en="the processes train apart", zh="各进程各练各的"),
         what=Text(
-            en="Whether processes that each hold all weights (DDP, ZeRO 1 and 2) take the same step: their update norms are compared after every optimizer step.",
-            zh="检查各自持有全部权重的进程（DDP、ZeRO 1 和 2）是否走同样的一步：每个优化步之后比较它们的更新范数。",
+            en="Whether processes that each hold all weights (DDP, ZeRO 1 and 2) take the same step: their gradient norms and their updates are compared after every optimizer step.",
+            zh="检查各自持有全部权重的进程（DDP、ZeRO 1 和 2）是否走同样的一步：每个优化步之后比较它们的梯度范数和更新。",
         ),
         why=Text(
             en="Processes that do not average their gradients are so many runs on a part of the data each, of which one is saved. The loss looks healthy. accelerate 1.15 does this "
@@ -56,7 +56,7 @@ CHECK = Check(
             en="Start with gogpt train and parallel.processes, or with one launcher. A GPU that one process does not see (CUDA_VISIBLE_DEVICES) is a usual cause.",
             zh="用 gogpt train 和 parallel.processes 启动，或只用一种启动器。常见原因是某个进程看不到 GPU（CUDA_VISIBLE_DEVICES）。",
         ),
-        example="""RUN631: the 8 processes took different steps: their update norms squared differ by 12.0% at step 40; their gradients are not averaged, or their weights were not the same
+        example="""RUN631: the 8 processes took different steps: their norms differ by 12.0% at step 40; their gradients are not averaged, or their weights were not the same
   fix:      start the processes with gogpt train, or one launcher alone, and see gogpt doctor; with a custom engine, give every process the same seed
 
 parallel: {engine: ddp, processes: 8}""",
