@@ -157,5 +157,10 @@ def test_whose_error_it_is(text: str, others: bool) -> None:
     assert bool(OF_OTHERS.search(text)) is others
 
 
+def test_the_deepspeed_launcher_puts_its_option_first(gogpt: Any) -> None:
+    assert gogpt("--local_rank=1", "explain", "RUN630").code == 0
+    assert "local_rank" not in gogpt("--help").out
+
+
 def test_world_of_one_node() -> None:
     assert World(rank=0, size=2, local_rank=0, local_size=2, by="torchrun").nodes == 1

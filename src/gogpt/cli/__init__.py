@@ -68,6 +68,7 @@ def root(
     output_format: Format = "text",
     lang: Lang = "auto",
     quiet: Quiet = False,
+    local_rank: int = typer.Option(-1, "--local_rank", "--local-rank", hidden=True),  # the deepspeed launcher puts it first
 ) -> None:
     """Fine-tune language models without silent failures.
 

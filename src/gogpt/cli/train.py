@@ -42,7 +42,6 @@ def command(
     output_format: Format = "text",
     lang: Lang = "auto",
     quiet: Quiet = False,
-    local_rank: Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=True)] = -1,  # the deepspeed launcher appends it
 ) -> int:
     """Train a recipe: preflight, train, save, report.
 
