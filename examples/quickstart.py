@@ -16,6 +16,7 @@ from rich.table import Table
 from smollm2 import ensure
 
 from gogpt.cli import run as gogpt
+from gogpt.cli.console import hush_engines
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "models" / "SmolLM2-135M-Instruct"
@@ -26,9 +27,9 @@ NEEDED = 8
 
 
 def answers(path: Path, questions: list[dict[str, str]]) -> list[str]:
+    from gogpt.engines import quiet_engines
     from gogpt.generate import Sampling, answer, load_speaker
     from gogpt.records import Message
-    from gogpt.trainer import quiet_engines
 
     with quiet_engines():
         speaker = load_speaker(str(path))
@@ -44,6 +45,7 @@ def shorten(text: str, width: int = 110) -> str:
 
 def main() -> int:
     os.chdir(ROOT)
+    hush_engines()
     console = Console(highlight=False)
     started = time.monotonic()
     questions = [json.loads(line) for line in QUESTIONS.read_text(encoding="utf-8").splitlines()]

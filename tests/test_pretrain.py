@@ -97,8 +97,8 @@ def test_the_loss_is_that_of_the_text(across: bool, tiny: Path, tmp_path: Path) 
     import torch
     from transformers import AutoModelForCausalLM
 
+    from gogpt.batches import collate
     from gogpt.loss import summed_loss
-    from gogpt.trainer import collate
 
     model: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32).eval()
     train = made(tmp_path, Tokenizer(tiny), documents(5)).train

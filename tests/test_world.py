@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gogpt.batches import RankBatches
 from gogpt.checks.cases import ENV
 from gogpt.config import RunConfig
 from gogpt.errors import GogptError
-from gogpt.rows import RankBatches
 from gogpt.world import (
     OF_OTHERS,
     World,

@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,23 @@ class Ranks:
 def unwrapped(model: Any) -> Any:
     """The model inside DDP's or DeepSpeed's wrapper."""
     return model.module if isinstance(model, torch.nn.parallel.DistributedDataParallel) or type(model).__name__ == "DeepSpeedEngine" else model
+
+
+@contextlib.contextmanager
+def quiet_engines() -> Iterator[None]:
+    """The engines' own chatter (progress bars, advice) is not the run's; their errors still come through."""
+    from transformers.utils import logging as hf_logging
+
+    before = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            warnings.filterwarnings("ignore", message=".*pin_memory.*")
+            yield
+    finally:
+        hf_logging.set_verbosity(before)
 
 
 # -- FSDP2 -----------------------------------------------------------------------------------------

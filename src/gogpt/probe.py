@@ -7,12 +7,13 @@ import time
 import torch
 
 from gogpt.adapters import add_method
+from gogpt.batches import collate
+from gogpt.engines import quiet_engines
 from gogpt.loss import summed_loss
 from gogpt.model import load_base, pick_device
 from gogpt.modelfiles import find_model
 from gogpt.preflight import Preflight
 from gogpt.quantisation import quantisation_of
-from gogpt.trainer import collate, quiet_engines
 
 PROBE_SECONDS = 15.0
 """The probe ends with the micro-batch that passes this."""

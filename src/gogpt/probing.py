@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 
 from gogpt import loss as loss_path
+from gogpt.batches import collate_rows
 from gogpt.data.store import ExampleSet
 from gogpt.preflight import Preflight
 from gogpt.records import IGNORE_INDEX, Example
-from gogpt.trainer import GogptTrainer, collate_rows
+from gogpt.trainer import GogptTrainer
 
 WORK = 1.75e10
 """Parameters x tokens of one pass of a proof: 130 tokens of 135 million parameters, which is about a second on two cores."""

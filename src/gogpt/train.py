@@ -22,10 +22,11 @@ import torch
 from transformers import set_seed
 
 from gogpt.adapters import add_method, base_note
+from gogpt.arguments import training_arguments
 from gogpt.config import RunConfig
 from gogpt.data.ledger import Ledger
 from gogpt.data.stream import RowStream, read_mark
-from gogpt.engines import Ranks, check_saved
+from gogpt.engines import Ranks, check_saved, quiet_engines
 from gogpt.errors import GogptError
 from gogpt.extension import read_extension, write_extension
 from gogpt.facts import ProofFacts, StepStats, to_json
@@ -36,6 +37,7 @@ from gogpt.preflight import Preflight, Refused, preflight
 from gogpt.proofs import judge_proofs, prove, prove_stop
 from gogpt.quantisation import quantisation_of
 from gogpt.report import write_report
+from gogpt.rhythm import Rhythm
 from gogpt.rollback import Rollback, passed_over, plan_rollback, read_rollbacks, roll_back
 from gogpt.runfolder import (
     RunFolder,
@@ -48,7 +50,7 @@ from gogpt.runfolder import (
     write_text,
 )
 from gogpt.show import pick_samples, write_samples
-from gogpt.trainer import STREAM_MARK, GogptTrainer, Rhythm, checkpoint_of, quiet_engines, training_arguments
+from gogpt.trainer import STREAM_MARK, GogptTrainer, checkpoint_of
 from gogpt.watch import RUN_CHECKS, RunStopped, Watch
 from gogpt.world import World, deepspeed_settings
 

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import difflib
 import json
 import os
 import shutil
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, Dataset, SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.integrations import get_reporting_integration_callbacks
+from torch.utils.data import DataLoader, SequentialSampler
+from transformers import Trainer, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from gogpt.config import ParallelConfig, RunConfig
+from gogpt.batches import RankBatches, Rows, StreamRows, collate, collate_rows
+from gogpt.config import ParallelConfig
 from gogpt.data.store import ExampleSet
 from gogpt.data.stream import RowStream
 from gogpt.engines import (
     Ranks,
-    before_deepspeed,
     check_saved,
     full_weights,
     is_sharded,
@@ -40,168 +36,13 @@ from gogpt.engines import (
 )
 from gogpt.errors import GogptError
 from gogpt.loss import summed_loss
-from gogpt.packing import Bins, batch_rows
 from gogpt.plan import RunPlan
-from gogpt.records import IGNORE_INDEX, Example
-from gogpt.rows import RankBatches
+from gogpt.records import IGNORE_INDEX
 from gogpt.runfolder import RunFolder, write_json
 from gogpt.watch import Watch
 
 STREAM_MARK = "stream.json"
 """In the checkpoint of a streaming run: how many rows it has trained, and their digest."""
-TENSORS = ("input_ids", "labels", "position_ids", "document_ids")
-
-OURS = {
-    "output_dir": "output", "num_train_epochs": "train.epochs", "max_steps": "train.max_steps",
-    "learning_rate": "train.learning_rate", "lr_scheduler_type": "train.schedule", "warmup_steps": "train.warmup",
-    "warmup_ratio": "train.warmup", "per_device_train_batch_size": "train.micro_batch_size",
-    "gradient_accumulation_steps": "train.batch_size", "seed": "train.seed", "data_seed": "train.seed",
-    "bf16": "train.precision", "fp16": "train.precision", "max_grad_norm": "train.max_grad_norm",
-    "weight_decay": "train.weight_decay", "optim": "train.optimizer", "report_to": "train.report_to",
-    "adam_beta1": "train.adam_beta1", "adam_beta2": "train.adam_beta2", "adam_epsilon": "train.adam_epsilon",
-    "gradient_checkpointing": "train.gradient_checkpointing", "save_strategy": "train.save_every",
-    "save_steps": "train.save_every", "save_total_limit": "train.keep_checkpoints", "eval_strategy": "train.eval_every",
-    "eval_steps": "train.eval_every", "per_device_eval_batch_size": "train.micro_batch_size",
-    "logging_nan_inf_filter": "nothing: the watch must see raw values", "resume_from_checkpoint": "gogpt train --resume",
-    "load_best_model_at_end": "train.early_stopping", "remove_unused_columns": "nothing: GoGPT makes the batches",
-    "deepspeed": "parallel", "fsdp": "parallel", "label_smoothing_factor": "nothing: the loss is the mean over trained tokens",
-    "auto_find_batch_size": "train.micro_batch_size", "group_by_length": "data.packing",
-    "train_sampling_strategy": "data.packing", "disable_tqdm": "-q", "do_train": "nothing", "do_eval": "data.eval",
-    "lr_scheduler_kwargs": "train.schedule", "dataloader_drop_last": "nothing: every row is trained",
-    "label_names": "nothing: GoGPT makes the batches", "logging_dir": "nothing", "logging_strategy": "nothing: every step is logged",
-    "logging_steps": "nothing: every step is logged", "max_length": "data.max_length",
-    "activation_checkpointing": "train.gradient_checkpointing",
-    "use_cpu": "nothing: the device is found", "average_tokens_across_devices": "nothing: it always is so",
-}
-"""Keys of TrainingArguments that the recipe sets elsewhere, and where."""
-
-
-class Spare(tuple[Any, ...]):
-    """A row that only keeps a process in step with the others: none of its tokens is trained."""
-
-
-class Rows(Dataset[tuple[int, ...]]):
-    """Rows of a run in the plan's order: item i is the examples of row ``order[i]``; item ~i the same as a ``Spare``."""
-
-    def __init__(self, bins: Bins, order: Any) -> None:
-        self.bins, self.order = bins, order
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, i: int) -> tuple[int, ...]:
-        return Spare(self.bins[int(self.order[~i])]) if i < 0 else self.bins[int(self.order[i])]
-
-
-class StreamRows(Dataset[tuple[Example, ...]]):
-    """Rows of a stream, which is asked in order: item i is its row i. Rows before it for which nobody asked (those of the steps that a
-    resumed run has done) are read and passed over."""
-
-    def __init__(self, rows: RowStream, num_rows: int) -> None:
-        self.rows, self.num_rows = rows, num_rows
-
-    def __len__(self) -> int:
-        return self.num_rows
-
-    def __getitem__(self, i: int) -> tuple[Example, ...]:
-        if i < self.rows.taken:
-            raise IndexError(f"row {i} of the stream is gone: {self.rows.taken} were taken")
-        while self.rows.taken < i:
-            next(self.rows)
-        return next(self.rows)
-
-
-def collate_rows(pad_id: int, *, across: bool = False) -> Callable[[Sequence[Sequence[Example]]], dict[str, Any]]:
-    """Rows of examples -> what ``collate`` gives."""
-
-    def make(rows: Sequence[Sequence[Example]]) -> dict[str, Any]:
-        batch = batch_rows(rows, pad_id, across=across)
-        out: dict[str, Any] = {name: torch.from_numpy(getattr(batch, name)) for name in TENSORS}
-        out["origins"] = [[str(o) for o in row] for row in batch.origins]
-        return out
-
-    return make
-
-
-def mask_spare(batch: dict[str, Any], rows: Sequence[Any]) -> dict[str, Any]:
-    """Nothing of a ``Spare`` row is trained, or counted as read."""
-    for r, row in enumerate(rows):
-        if isinstance(row, Spare):
-            batch["labels"][r] = IGNORE_INDEX
-            batch["origins"][r] = []
-            batch["spare"] = True
-    return batch
-
-
-def collate(examples: ExampleSet, pad_id: int, *, across: bool = False) -> Callable[[list[tuple[int, ...]]], dict[str, Any]]:
-    """Rows of example indices -> tensors ``[B, T]`` (int64), and the rows' origins for the watch. ``across``: as in ``batch_rows``."""
-    make = collate_rows(pad_id, across=across)
-    return lambda rows: mask_spare(make([[examples[i] for i in row] for row in rows]), rows)
-
-
-def check_trainer_keys(config: RunConfig) -> set[str]:
-    """Keys of ``train.trainer`` against the installed TrainingArguments, whose keys are returned. Raises GogptError CFG231."""
-    known = {f.name for f in dataclasses.fields(TrainingArguments)}
-    for key in config.train.trainer:
-        if key in OURS:
-            raise GogptError("CFG231", f"train.trainer.{key} is set elsewhere", where="recipe", fix=f"use {OURS[key]}")
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise GogptError("CFG231", f"the installed transformers has no TrainingArguments key {key!r}", where="recipe",
-                             fix=f"did you mean {near[0]!r}?" if near else "take it out of train.trainer")
-    return known
-
-
-def training_arguments(config: RunConfig, plan: RunPlan, folder: RunFolder, deepspeed: dict[str, Any] | None = None,
-                       *, experts: bool = False) -> TrainingArguments:
-    """The one place where keys of TrainingArguments pass. ``deepspeed``: the engine's own settings. Of several processes, they find each
-    other here. Raises GogptError CFG231, ENV111."""
-    known = check_trainer_keys(config)
-    train = config.train
-    # transformers 5.23 renamed it; the old name still works there, with a warning in every run.
-    name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
-    os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)  # of an earlier run in this process; the Trainer sets it where DeepSpeed is asked for
-    if deepspeed is not None:
-        before_deepspeed()
-    # Unused parameters are a fault that DDP then tells, but for experts, of which a batch uses some.
-    several: dict[str, Any] = {"ddp_find_unused_parameters": experts} if plan.world_size > 1 and config.parallel.engine == "ddp" else {}
-    if (plan.world_size > 1 or config.parallel.engine != "ddp") and not torch.cuda.is_available():
-        # Without it accelerate 1.15 takes each process for a run of its own where there is no GPU: nothing is averaged, and nothing says so.
-        several |= {"use_cpu": True} if deepspeed is None else {"accelerator_config": {"use_configured_state": True}}
-    checkpointing = {name: True, f"{name}_kwargs": {"use_reentrant": False}} if train.gradient_checkpointing else {}
-    try:
-        args = TrainingArguments(
-            output_dir=str(folder.checkpoints), num_train_epochs=1, max_steps=plan.steps,
-            learning_rate=train.learning_rate, per_device_train_batch_size=train.micro_batch_size,
-            gradient_accumulation_steps=plan.accumulation, seed=train.seed,
-            bf16=plan.precision == "bf16", fp16=plan.precision == "fp16", max_grad_norm=train.max_grad_norm,
-            weight_decay=train.weight_decay, adam_beta1=train.adam_beta1, adam_beta2=train.adam_beta2,
-            adam_epsilon=train.adam_epsilon, optim={"adamw": "adamw_torch", "sgd": "sgd", "adafactor": "adafactor"}[train.optimizer],
-            save_strategy="no", eval_strategy="no", logging_strategy="steps", logging_steps=1, logging_first_step=True,
-            logging_nan_inf_filter=False, remove_unused_columns=False, label_names=["labels"], disable_tqdm=True, dataloader_pin_memory=torch.cuda.is_available(),
-            report_to=list(train.report_to) or "none", dataloader_num_workers=0, save_only_model=False,
-            **checkpointing, **several, **({} if deepspeed is None else {"deepspeed": deepspeed}),
-            **train.trainer,
-        )
-        # Several visible GPUs: the Trainer would take DataParallel, and micro-batches would not be the plan's.
-        args._n_gpu = min(args.n_gpu, 1)
-        for tracker in get_reporting_integration_callbacks(args.report_to):
-            tracker()  # raises now what the Trainer would raise after the model is loaded
-        return args
-    except ImportError as problem:
-        raise missing_package(problem) from problem
-    except (TypeError, ValueError, RuntimeError) as problem:
-        if "to be installed" in str(problem):
-            raise missing_package(problem) from problem
-        raise GogptError("CFG231", f"transformers refuses the settings: {problem}", where="recipe: train.trainer",
-                         fix="correct the key it names") from problem
-
-
-def missing_package(problem: Exception) -> GogptError:
-    """An optional package that a setting needs (a tracker, an attention kernel)."""
-    return GogptError("ENV111", f"an optional package is missing: {str(problem).strip().splitlines()[0]}", where="recipe",
-                      fix="install it, or take out the setting that needs it (train.report_to, model.attention)")
-
 
 class GogptTrainer(Trainer):
     """The loss is the sum over trained tokens divided by their number in the whole optimizer step; the order is the
@@ -463,83 +304,6 @@ def held_out_loss(
     seen = ranks.gather([total, count]).sum(axis=0)
     total, count = float(seen[0]), int(seen[1])
     return (total / count if count else float("nan")), count
-
-
-class Rhythm(TrainerCallback):
-    """When to evaluate, save and stop; and the watch's place after the update."""
-
-    def __init__(self, trainer_of: Callable[[], GogptTrainer], config: RunConfig, plan: RunPlan, *, evaluates: bool,
-                 interrupted: Callable[[], bool]) -> None:
-        self._trainer_of, self._interrupted, self._evaluates = trainer_of, interrupted, evaluates
-        self._plan = plan
-        per_epoch = max(1, plan.steps // 10 if plan.streaming else round(plan.num_rows / plan.batch_size))
-        self._eval_every = config.train.eval_every or per_epoch
-        self._save_every = config.train.save_every or per_epoch
-        self._patience = config.train.early_stopping
-        self.best: tuple[float, int] | None = None
-        self._waited = 0
-        self.stopped_early = False
-
-    def recall(self, evals: Sequence[Mapping[str, Any]], saved: Sequence[int]) -> None:
-        """What a run that goes on knew of early stopping: the best evaluation so far, and how many came after it."""
-        kept = [(float(line["eval_loss"]), int(line["step"])) for line in evals if int(line["step"]) in saved]
-        if self._patience is None or not kept:
-            return
-        self.best = min(kept)
-        self._trainer_of().protected_step = self.best[1]
-        self._waited = sum(int(line["step"]) > self.best[1] for line in evals)
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        trainer = self._trainer_of()
-        if trainer.passes_over:
-            step = int(state.global_step) + 1
-            trainer.watch.pass_over(step, float(trainer.optimizer.param_groups[0]["lr"]), trainer.passed_over[step])
-        else:
-            skipped = bool(trainer.accelerator.optimizer_step_was_skipped)
-            trainer.watch.after_update(state.global_step + 1, skipped=skipped)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        step = state.global_step
-        last = step >= self._plan.steps
-        if step in self._trainer_of().passed_over:
-            # Trackers get no loss of a step that had none: 0 would be a lie, and a mean with the next step's too.
-            control.should_log = False
-            self._trainer_of()._globalstep_last_logged = step
-        control.should_evaluate = self._evaluates and (step % self._eval_every == 0 or last)
-        control.should_save = step % self._save_every == 0 or last
-        if self._trainer_of().watch.interrupted or (self._trainer_of().ranks.size == 1 and self._interrupted()):
-            control.should_save, control.should_training_stop, control.should_evaluate = True, True, False
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
-        loss = (metrics or {}).get("eval_loss")
-        if self._patience is None or loss is None:
-            return
-        if self.best is None or loss < self.best[0]:
-            self.best, self._waited = (loss, state.global_step), 0
-            self._trainer_of().protected_step = state.global_step
-            control.should_save = True
-            return
-        self._waited += 1
-        if self._waited >= self._patience:
-            self.stopped_early = True
-            control.should_training_stop = True
-
-
-@contextlib.contextmanager
-def quiet_engines() -> Iterator[None]:
-    """The engines' own chatter (progress bars, advice) is not the run's; their errors still come through."""
-    from transformers.utils import logging as hf_logging
-
-    before = hf_logging.get_verbosity()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning)
-            warnings.filterwarnings("ignore", message=".*pin_memory.*")
-            yield
-    finally:
-        hf_logging.set_verbosity(before)
 
 
 def checkpoint_of(path: Path) -> Path:

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+from gogpt.batches import TENSORS
 from gogpt.loss import summed_loss
 from gogpt.model import forward_inputs
 from gogpt.packing import batch_rows, pack
 from gogpt.records import IGNORE_INDEX, Conversation, Example, Message, Origin, paint
 from gogpt.templates import pick_template
 from gogpt.tokenize import Tokenizer, encode
-from gogpt.trainer import TENSORS
 
 
 def example(ids: list[int], trained_from: int = 1) -> Example:

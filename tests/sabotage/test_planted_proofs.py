@@ -201,7 +201,7 @@ def test_reentrant_checkpointing_under_lora(gogpt: Any, recipe: Any, tmp_path: P
     transformers 5 makes the inputs require one, which is taken out here. A recipe cannot ask for that form; the other one is the twin."""
     from transformers import PreTrainedModel
 
-    from gogpt.trainer import training_arguments
+    from gogpt.arguments import training_arguments
 
     def reentrant(*args: Any, **more: Any) -> Any:
         made = training_arguments(*args, **more)
@@ -270,7 +270,7 @@ def test_batches_in_which_every_label_is_masked(gogpt: Any, recipe: Any, monkeyp
         batch.labels[:] = -100
         return batch
 
-    monkeypatch.setattr("gogpt.trainer.batch_rows", masks_everything)
+    monkeypatch.setattr("gogpt.batches.batch_rows", masks_everything)
     assert "exactly 0" in disproved(gogpt, recipe(train=SHORT, data={"eval": 0}), "MOD523")["message"]
 
 

@@ -290,7 +290,7 @@ def masks_everything(examples: Any, pad_id: int, **more: Any) -> Any:
 @planted("RUN603")
 def test_a_collator_that_masks_every_label(gogpt: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The preflight looks at the batches of packing.py; this one is changed behind its back."""
-    monkeypatch.setattr("gogpt.trainer.batch_rows", masks_everything)
+    monkeypatch.setattr("gogpt.batches.batch_rows", masks_everything)
     finding, metrics = unproven(gogpt, recipe(train=STEPS), "RUN603")
     assert [m["step"] for m in metrics] == [1]
     assert metrics[0]["loss"] == 0.0
@@ -323,7 +323,7 @@ def test_the_first_such_step_stops_a_run_that_went_well_before(gogpt: Any, recip
         calls.append(len(calls))
         return (masks_everything if len(calls) > 4 else batch_rows)(examples, pad_id, **more)
 
-    monkeypatch.setattr("gogpt.trainer.batch_rows", later)
+    monkeypatch.setattr("gogpt.batches.batch_rows", later)
     finding, metrics = unproven(gogpt, recipe(train=STEPS), "RUN603")
     assert [m["step"] for m in metrics] == [1, 2, 3]  # two micro-batches a step
     assert all(m["loss"] > 1 for m in metrics[:2])
@@ -332,7 +332,7 @@ def test_the_first_such_step_stops_a_run_that_went_well_before(gogpt: Any, recip
 
 @planted("RUN603")
 def test_allowed_by_name_the_run_goes_on_and_says_so(gogpt: Any, recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gogpt.trainer.batch_rows", masks_everything)
+    monkeypatch.setattr("gogpt.batches.batch_rows", masks_everything)
     made = recipe(train={"max_steps": 2, "warmup": 0}, checks={"allow": ["RUN603"]})
     ran = gogpt("train", made, "--format", "json", "data.eval=0", "checks.proofs=[]")
     assert ran.code == 0, ran.err

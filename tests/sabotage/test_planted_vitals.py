@@ -262,7 +262,7 @@ def one_id(examples: Any, pad_id: int, **more: Any) -> Any:
 
 @planted("RUN658")
 def test_labels_that_are_all_one_id(gogpt: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gogpt.trainer.batch_rows", one_id)
+    monkeypatch.setattr("gogpt.batches.batch_rows", one_id)
     finding, metrics = stopped(gogpt, recipe(train={"max_steps": 6, "warmup": 0}), "RUN658")
     assert [m["step"] for m in metrics] == [1, 2, 3]
     assert [m["one_label"] for m in metrics] == [1.0, 1.0, 1.0]
@@ -283,7 +283,7 @@ def test_a_loss_that_jumps_and_comes_back(gogpt: Any, recipe: Any, monkeypatch: 
 
 @planted("RUN603")
 def test_a_loss_of_0_on_one_constant_label(gogpt: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gogpt.trainer.batch_rows", one_id)
+    monkeypatch.setattr("gogpt.batches.batch_rows", one_id)
     loss_from(monkeypatch, 1, lambda loss, count: loss * 0.0)
     finding, _ = stopped(gogpt, recipe(train={"max_steps": 6, "warmup": 0}), "RUN603")
     assert "100% of its" in finding["message"]
@@ -305,7 +305,7 @@ def test_a_warning_can_stop(gogpt: Any, recipe: Any, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(("action", "lines"), [("warn", 1), ("record", 0)])
 def test_an_error_can_be_told_or_recorded(gogpt: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch, action: str, lines: int) -> None:
-    monkeypatch.setattr("gogpt.trainer.batch_rows", one_id)
+    monkeypatch.setattr("gogpt.batches.batch_rows", one_id)
     made = recipe(train={"max_steps": 5, "warmup": 0}, data={"eval": 0.0}, checks={"policy": {"RUN658": action}})
     ran = gogpt("train", made)
     assert ran.code == 0, ran.err

@@ -28,8 +28,8 @@ def command(
     /new begins anew, /quit (or Ctrl-D) ends. Lines can be piped in.
     """
     from gogpt.chat import Chat
+    from gogpt.engines import quiet_engines
     from gogpt.generate import Sampling, load_speaker
-    from gogpt.trainer import quiet_engines
 
     console = err()
     terminal = sys.stdin.isatty()

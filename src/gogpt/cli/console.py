@@ -57,7 +57,7 @@ def language(arguments: Sequence[str]) -> str:
 def check_passed_keys(config: RunConfig) -> None:
     """The keys of ``train.trainer`` against the installed transformers, which is imported only if there are any."""
     if config.train.trainer:
-        from gogpt.trainer import check_trainer_keys
+        from gogpt.arguments import check_trainer_keys
 
         check_trainer_keys(config)
 

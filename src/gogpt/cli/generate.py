@@ -36,8 +36,8 @@ def command(
     one document: an object for a PROMPT, a list for a file.
     """
     conversations = _conversations(prompt, file, system)
+    from gogpt.engines import quiet_engines
     from gogpt.generate import Sampling, answer, load_speaker
-    from gogpt.trainer import quiet_engines
 
     with quiet_engines():
         if not quiet:

@@ -28,8 +28,8 @@ def command(
     again as it was trained, and its weights are written out.
     """
     from gogpt.cli.check import document
+    from gogpt.engines import quiet_engines
     from gogpt.export import merge
-    from gogpt.trainer import quiet_engines
 
     spoken = pick_lang(lang)
     console = err()

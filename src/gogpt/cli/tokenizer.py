@@ -49,9 +49,9 @@ def train_tokenizer(
     characters per token are counted on those, by language.
     """
     from gogpt.cli.observer import TerminalObserver
+    from gogpt.engines import quiet_engines
     from gogpt.tokenize.corpus import Corpus
     from gogpt.tokenize.train import Recipe
-    from gogpt.trainer import quiet_engines
     from gogpt.vocabulary import Progress, train
 
     spoken = pick_lang(lang)
@@ -90,8 +90,8 @@ def extend_tokenizer(
     method.new_tokens: rows in the recipe.
     """
     from gogpt.cli.observer import TerminalObserver
+    from gogpt.engines import quiet_engines
     from gogpt.tokenize.corpus import Corpus
-    from gogpt.trainer import quiet_engines
     from gogpt.vocabulary import Progress, extend_base
 
     if new is None and not corpus:
