@@ -82,7 +82,24 @@ def own_mean() -> Iterator[None]:
         yield
 
 
-PLANTS = {None: nothing, "empty_save": empty_save, "gradients_apart": gradients_apart, "one_process_nan": one_process_nan, "own_mean": own_mean}
+@contextlib.contextmanager
+def prepared_alone() -> Iterator[None]:
+    """No fault: notes whether the processes had met when data was read and encoded."""
+    import torch.distributed as dist
+
+    from gogpt import preflight
+
+    real = preflight.prepare
+
+    def prepare(*args: Any, **kwargs: Any) -> Any:
+        Path(sys.argv[2]).with_name(f"met-{RANK}.json").write_text(json.dumps(dist.is_initialized()))
+        return real(*args, **kwargs)
+
+    with mock.patch.object(preflight, "prepare", prepare):
+        yield
+
+
+PLANTS = {None: nothing, "prepared_alone": prepared_alone, "empty_save": empty_save, "gradients_apart": gradients_apart, "one_process_nan": one_process_nan, "own_mean": own_mean}
 
 
 def main() -> None:

@@ -74,6 +74,7 @@ class World:
         other = {"type": "WarmupDecayLR", "params": {**DECAY["scheduler"]["params"], "total_num_steps": 6}}
         (folder / "other.json").write_text(json.dumps({**DECAY, "scheduler": other}))
         self.jobs: dict[str, Job] = {}
+        self._add("first", "lora", "train.max_steps=1", plant="prepared_alone")
         for engine in ("ddp", "fsdp"):
             self._add_engine(engine)
         self._add("unpacked", "lora", "data.packing=false")
@@ -194,6 +195,12 @@ def test_the_last_step_leaves_the_second_process_without_rows(world: World) -> N
     """What the runs above hold equal is not vacuous: some rows are spare."""
     plan = json.loads((world["unpacked"].run / "plan.json").read_text())
     assert 0 < round(plan["epochs"] * plan["rows"]) % STEPS["batch_size"] <= STEPS["micro_batch_size"]
+
+
+def test_data_is_prepared_before_the_processes_meet(world: World) -> None:
+    """Nobody waits at a barrier, up to its timeout, while another tokenises."""
+    assert world["first"].codes == [0, 0]
+    assert [json.loads((world.folder / f"met-{rank}.json").read_text()) for rank in (0, 1)] == [False, False]
 
 
 def test_only_the_first_process_speaks(world: World) -> None:
