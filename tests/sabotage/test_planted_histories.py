@@ -477,3 +477,41 @@ def test_weight_files_that_hold_nothing(gogpt: Gogpt, tmp_path: Path, content: b
     assert list(judged(gogpt, tmp_path / "twin")) == ["RUN663"]
     (tmp_path / "twin" / "train_results.json").write_text("{}", encoding="utf-8")
     assert judged(gogpt, tmp_path / "twin") == {}, "finished: nobody goes on from it"
+
+
+@planted("RUN602")
+def test_steps_that_fp16_really_overflowed(gogpt: Gogpt, tmp_path: Path) -> None:
+    """torch's own loss scaler on float16, begun too high: it skips the steps whose gradients overflow, and the scheduler waits for it."""
+    import torch
+
+    def train(start: float) -> tuple[list[dict[str, Any]], int]:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(16, 64), torch.nn.GELU(), torch.nn.Linear(64, 8))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        rate = transformers_rate("linear", learning_rate=1e-3, warmup_steps=6, steps=60)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: rate(done + 1) / 1e-3)
+        scaler = torch.amp.GradScaler("cpu", init_scale=start, growth_interval=12 if start > 2**10 else 10**6)
+        records, skipped = [], 0
+        for step in range(1, 61):
+            optimizer.zero_grad()
+            with torch.autocast("cpu", dtype=torch.float16):
+                loss = torch.nn.functional.cross_entropy(model(torch.randn(32, 16)), torch.randint(0, 8, (32,)))
+            scaler.scale(loss).backward()
+            records.append({"step": step, "epoch": step / 60, "loss": float(loss.detach()), "learning_rate": optimizer.param_groups[0]["lr"], "grad_norm": 0.5})
+            before = scaler.get_scale()
+            scaler.step(optimizer)
+            scaler.update()
+            if scaler.get_scale() < before:
+                skipped += 1
+            else:
+                scheduler.step()
+        return records, skipped
+
+    asked = ("train.schedule=linear", "train.warmup=6", "train.learning_rate=1e-3")
+    records, skipped = train(2.0**22)
+    assert skipped >= 3
+    found = only(gogpt, state(tmp_path / "high", records), "RUN602", *asked)
+    assert (found["evidence"]["mechanism"], found["evidence"]["skipped"]) == ("skipped", skipped)
+    records, skipped = train(2.0**8)
+    assert skipped == 0
+    assert judged(gogpt, state(tmp_path / "low", records), *asked) == {}
