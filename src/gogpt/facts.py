@@ -177,6 +177,11 @@ class ModelFacts:
     """their rows train under this recipe's method, or have been trained by an earlier run"""
     added_seen: int = 0
     """how often they occur in the training examples"""
+    mean_rows: Tally = Tally()
+    """without a note, and where the method leaves the embedding as it is: tokens of the training examples whose row is the mean of all rows, as
+    transformers' resize_token_embeddings leaves new ones"""
+    mean_seen: int = 0
+    """how often they occur in the training examples"""
     quantised_already: str = ""
     """how the base's own config.json says that it is quantised (gptq, awq, bitsandbytes ...); nothing where it is not"""
     quantised_modules: int = 0
