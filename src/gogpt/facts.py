@@ -475,6 +475,20 @@ class ServedFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskedFacts:
+    """How the model of a run is asked now, against how it was trained: prompts of the run's samples."""
+
+    path: str
+    template: str
+    samples: int
+    """trained answers whose prompts were made again"""
+    equal: int
+    """those whose ids are the trained ones"""
+    difference: str = ""
+    """the first token that differs, in words"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFacts:
     """What a DeepSpeed file says, as plain data. None: the file does not say it, or leaves it to the Trainer (``auto``).
 
@@ -909,6 +923,7 @@ class Facts:
     run: RunFacts | None = None
     export: ExportFacts | None = None
     served: ServedFacts | None = None
+    asked: AskedFacts | None = None
     engine: EngineFacts | None = None
     foreign: ForeignFacts | None = None
     adapter: AdapterFacts | None = None
