@@ -58,7 +58,7 @@ CHECK = Check(
 gogpt generate runs/a "Which way is north?" """.rstrip(),
     ),
     fires=(
-        Facts(asked=replace(ASKED, equal=0, difference="token 0: asked '### user:\nWhich way', trained '<|im_start|>user\nWhich way'")),
+        Facts(asked=replace(ASKED, equal=0, difference=r"token 0: asked '### user:\nWhich way', trained '<|im_start|>user\nWhich way'")),
         Facts(asked=replace(ASKED, equal=9, difference="token 3: asked 'a', trained 'b'")),
     ),
     silent=(Facts(asked=ASKED), Facts(asked=replace(ASKED, samples=1, equal=1))),
