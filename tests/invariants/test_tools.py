@@ -57,3 +57,12 @@ def test_reasoning_is_trained_where_the_template_carries_it(tokenizer: Tokenizer
     assert [s.text for s in rendering.segments if s.train] == ["<think>\ntwo and two\n</think>\n\n4<|im_end|>"]
     with pytest.raises(RowError, match="reasoning_not_in_template"):
         pick_template("alpaca", tokenizer).render(talk)
+
+
+def test_a_template_without_tools_refuses_them(tokenizer: Tokenizer) -> None:
+    """The tokenizer's own, which never names them: what was asked of the tools would be trained without them."""
+    own = pick_template("auto", tokenizer)
+    for conversation, why in ((Conversation(tools=TOOLS, messages=TALK.messages[:1]), "writes no tools"), (Conversation(messages=TALK.messages), "writes no calls")):
+        with pytest.raises(RowError, match=why):
+            own.render(conversation)
+    assert own.render(Conversation(messages=(TALK.messages[0], TALK.messages[3])))
