@@ -46,7 +46,7 @@ def test_calls_are_trained_and_results_never(tokenizer: Tokenizer, name: str, tr
 
 
 def test_a_result_that_the_template_rewrites_is_not_trained_by_accident() -> None:
-    template = ChatTemplate("{%- for m in messages -%}{{- m.role ~ ': ' ~ (m.content | upper) ~ '<|im_end|>' -}}{%- endfor -%}", stop=("<|im_end|>",))
+    template = ChatTemplate("{{- tools | tojson -}}{%- for m in messages -%}{{- m.tool_calls | default('') -}}{{- m.role ~ ': ' ~ (m.content | upper) ~ '<|im_end|>' -}}{%- endfor -%}", stop=("<|im_end|>",))
     with pytest.raises(RowError, match="tool_result_not_found"):
         template.render(TALK, "all")
 
