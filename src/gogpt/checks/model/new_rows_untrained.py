@@ -18,9 +18,9 @@ FIX = Text(
     zh="设 method.new_tokens: rows（只训练新行），或 all（整个嵌入与输出头）",
 )
 MEAN = Text(
-    en="the rows of {tokens:,} tokens of the data are the mean of all rows, as adding tokens leaves them ({first}); the data use them {seen:,} times, and method "
-    "{method} does not train them",
-    zh="数据中有 {tokens:,} 个 token 的行等于所有行的平均值，即刚添加时的样子（{first}）；数据中出现 {seen:,} 次，而 {method} 方法不训练它们",
+    en="{tokens:,} tokens were added to this model and never trained: their rows are the mean of all rows ({first}); the data use them {seen:,} times, and "
+    "method {method} does not train their rows",
+    zh="该模型新增了 {tokens:,} 个 token 且从未训练：它们的行等于所有行的平均值（{first}）；数据中出现 {seen:,} 次，而 {method} 方法不训练它们的行",
 )
 FIX_MEAN = Text(
     en="method.new_tokens: all (the whole embedding and output head); or extend the base with gogpt tokenizer extend, and train the new rows alone",
