@@ -34,10 +34,11 @@ class Probe:
         self.seen: dict[str, Any] = {"steps": 0, "batches": 0, "rows": 0, "tokens": 0, "trained_tokens": 0, "stops_trained": 0, "double_bos": 0}
         self.before: list[Any] = []
         self.parameters: list[Any] = []
+        self.begun = False  # proofs before the first step go through training_step as well, and train nothing
 
     def batch(self, trainer: Any, model: Any, inputs: Any) -> None:
         labels, ids = inputs.get("labels"), inputs.get("input_ids")
-        if labels is None or ids is None:
+        if labels is None or ids is None or not self.begun:
             return
         if not self.parameters:
             self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -147,6 +148,7 @@ def install(file: str, model: str, leak: bool, kill_after: int | None) -> Probe:
         return on_log(self, args, state, control, logs, *rest, **kwargs)
 
     def step_begin(self: Any, args: Any, state: Any, control: Any) -> Any:
+        probe.begun = True
         if kill_after is not None and state.global_step >= kill_after:
             os.kill(os.getpid(), signal.SIGKILL)
         return on_step_begin(self, args, state, control)
