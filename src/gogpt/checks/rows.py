@@ -88,7 +88,7 @@ def rows_markdown() -> str:
         "Each row is a fault that let somebody's run finish, look healthy and be wrong, as public issue trackers tell it (`repository#number`), or that the training",
         "log from which this project began shows. An answer is one or more of four: the fault cannot be, by construction; it is refused (or told, where it is a",
         "warning) before the first step; it stops the run in its first steps; it is disproved afterwards. Every code has a page, and every check a fault that is",
-        "planted for it end to end (`tests/sabotage/`). Codes ENV120 to ENV132 are told by `gogpt doctor`, before a run that nobody has to begin with it. How other tools meet such faults is measured in [silent-benchmark.md](silent-benchmark.md).", "",
+        "planted for it end to end (`tests/sabotage/`). Codes ENV120 to ENV132 are told by `gogpt doctor`, a command of its own. How other tools meet such faults is measured in [silent-benchmark.md](silent-benchmark.md).", "",
         f"{len(rows)} rows of trackers and {len(log)} of the log; {sum(bool(r.impossible) for r in (*rows, *log))} cannot be by construction; "
         f"{len({c for r in (*rows, *log) for c in r.all_codes})} codes; {len({t for r in (*rows, *log) for t in r.proof})} tests named (under `tests/`).", "",
         "## From the trackers", "", *_summary(rows), "", "## From the original training log", "", *_summary(log), "", "## Row by row", "",
