@@ -177,6 +177,11 @@ class ModelFacts:
     """their rows train under this recipe's method, or have been trained by an earlier run"""
     added_seen: int = 0
     """how often they occur in the training examples"""
+    mean_rows: Tally = Tally()
+    """without a note, and where the method leaves the embedding as it is: tokens of the training examples whose row is the mean of all rows, as
+    transformers' resize_token_embeddings leaves new ones"""
+    mean_seen: int = 0
+    """how often they occur in the training examples"""
     quantised_already: str = ""
     """how the base's own config.json says that it is quantised (gptq, awq, bitsandbytes ...); nothing where it is not"""
     quantised_modules: int = 0
@@ -468,6 +473,20 @@ class ServedFacts:
     """ids that end generation: eos_token_id of generation_config.json, else of config.json"""
     bos_twice: bool
     """the text begins with BOS, and the tokenizer adds another when it encodes text"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedFacts:
+    """How the model of a run is asked now, against how it was trained: prompts of the run's samples."""
+
+    path: str
+    template: str
+    samples: int
+    """trained answers whose prompts were made again"""
+    equal: int
+    """those whose ids are the trained ones"""
+    difference: str = ""
+    """the first token that differs, in words"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -905,6 +924,7 @@ class Facts:
     run: RunFacts | None = None
     export: ExportFacts | None = None
     served: ServedFacts | None = None
+    asked: AskedFacts | None = None
     engine: EngineFacts | None = None
     foreign: ForeignFacts | None = None
     adapter: AdapterFacts | None = None
