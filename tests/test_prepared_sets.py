@@ -325,7 +325,9 @@ def test_code_is_part_of_the_fingerprint(tmp_path: Path, monkeypatch: pytest.Mon
 
     package = Path(fingerprint.__file__).resolve().parent.parent
     for part in fingerprint.CODE:
-        (shutil.copytree if (package / part).is_dir() else shutil.copy)(package / part, tmp_path / "gogpt" / part) if (tmp_path / "gogpt").mkdir(exist_ok=True) is None else None
+        copy = tmp_path / "gogpt" / part
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (package / part).is_dir() else shutil.copy)(package / part, copy)
     monkeypatch.setattr(fingerprint, "__file__", str(tmp_path / "gogpt" / "data" / "fingerprint.py"))
     seen = set()
     for changed in (None, "data/lane.py", "templates/turns.py", "tokenize/encoding.py", "data/identities.yaml", "records.py"):
