@@ -114,7 +114,8 @@ def quiet_engines() -> Iterator[None]:
 def shard(model: Any, *, precision: str, offload: bool) -> Any:
     """Shard a model in place over all processes: every decoder layer by itself, then the rest. All parameters must have one dtype.
 
-    Between micro-batches of one step the gradients stay unreduced (``no_sync``, as accelerate asks of a model).
+    Gradients are reduced after every micro-batch, so that each process holds its part of them alone; leaving them unreduced until the last
+    (``no_sync``) would save traffic and keep them whole on every device.
     """
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     settings: dict[str, Any] = {
@@ -129,15 +130,6 @@ def shard(model: Any, *, precision: str, offload: bool) -> Any:
             fully_shard(module, **settings)
     fully_shard(model, **settings)
 
-    @contextlib.contextmanager
-    def no_sync() -> Iterator[None]:
-        model.set_requires_gradient_sync(False)
-        try:
-            yield
-        finally:
-            model.set_requires_gradient_sync(True)
-
-    model.no_sync = no_sync
     model._is_accelerate_prepared = True  # accelerate would put DDP around it
     return model
 

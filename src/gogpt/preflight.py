@@ -10,6 +10,7 @@ import numpy as np
 
 from gogpt.checks import ENGINE_FILE, PREFLIGHT, page_of, run_check_named
 from gogpt.config import RunConfig
+from gogpt.data.answers import look_at_answers
 from gogpt.data.prepare import Prepared, prepare
 from gogpt.data.stream import ExampleStream, judge_head
 from gogpt.doctor import collect_env
@@ -149,6 +150,10 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
     if config.parallel.config is not None:
         plan, file = driven_by_file(config, plan)
     data = count_collated(prepared, plan, tokenizer)
+    if config.stage != "pretrain":
+        seen = look_at_answers(prepared.train, data.stop_ids)
+        data = replace(data, answers_looked=seen.looked, same_answer=seen.same, same_answer_text=tokenizer.decode(list(seen.most))[:80],
+                       long_answers=seen.long, answers_in_prompts=seen.inside)
     if config.stage == "pretrain":  # what cutting into rows leaves without a predecessor is not trained
         data = replace(data, tokens=plan.tokens, trained_tokens=plan.trained_tokens, longest=int(prepared.train.lengths.max(initial=0)))
     sample = stretches_of(tokenizer, (prepared.train[i].input_ids for i in pick_samples(prepared.train, prepared.sampled, NUM_COMPARED))) if tokenizer.other else []

@@ -153,3 +153,30 @@ def test_duplicates_that_nobody_asked_about(gogpt: Any, recipe: Any) -> None:
 @pytest.mark.parametrize("count", [1, 24])
 def test_whole_rows_are_silent(gogpt: Any, recipe: Any, count: int) -> None:
     silent(gogpt, recipe(rows(count)), "data.eval=0", "train.warmup=0")
+
+
+# -- answers beside each other, and beside their prompts -------------------------------------------
+
+
+@planted("DAT314")
+def test_one_answer_for_every_question(gogpt: Any, recipe: Any) -> None:
+    def asked(answer: Any) -> list[dict[str, Any]]:
+        return [{"messages": [{"role": "user", "content": f"Question {i}?"}, {"role": "assistant", "content": answer(i)}]} for i in range(60)]
+
+    finding = warned(gogpt, recipe(asked(lambda i: "Yes." if i % 20 else f"No, {i}.")), "DAT314", "data.eval=0")
+    assert (finding["evidence"]["looked"], finding["evidence"]["same"], finding["evidence"]["answer"]) == (60, 57, "Yes.")
+    silent(gogpt, recipe(asked(lambda i: "Yes." if i % 2 else "No.")), "data.eval=0")
+
+
+@planted("DAT315")
+def test_answers_that_stand_in_their_questions(gogpt: Any, recipe: Any) -> None:
+    def asked(question: Any) -> list[dict[str, Any]]:
+        return [{"messages": [{"role": "user", "content": question(i)}, {"role": "assistant", "content": f"The stone {i} lies north of river {i * 7}, under a tree."}]}
+                for i in range(60)]
+
+    finding = warned(gogpt, recipe(asked(lambda i: f"Where is it? (The stone {i} lies north of river {i * 7}, under a tree.) Tell.")), "DAT315", "data.eval=0")
+    assert (finding["evidence"]["long"], finding["evidence"]["inside"]) == (60, 60)
+    silent(gogpt, recipe(asked(lambda i: f"Where is stone {i}?")), "data.eval=0")
+    # Names and numbers that are extracted are too short to be taken for a leak.
+    short = [{"messages": [{"role": "user", "content": f"Who? Ann{i} sings."}, {"role": "assistant", "content": f"Ann{i}"}]} for i in range(60)]
+    silent(gogpt, recipe(short), "data.eval=0")

@@ -11,7 +11,9 @@ from gogpt.checks.config.file_against_recipe import CHECK as CFG255
 from gogpt.checks.config.learning_rate_never_moves import CHECK as CFG213
 from gogpt.checks.config.learning_rate_out_of_range import CHECK as CFG211
 from gogpt.checks.config.warmup_too_long import CHECK as CFG210
+from gogpt.checks.data.answers_in_prompts import CHECK as DAT315
 from gogpt.checks.data.cleaning_reported import CHECK as DAT312
+from gogpt.checks.data.one_answer import CHECK as DAT314
 from gogpt.checks.data.rows_dropped import CHECK as DAT311
 from gogpt.checks.data.train_eval_overlap import CHECK as DAT310
 from gogpt.checks.engine.auto_unfilled import CHECK as CFG269
@@ -162,7 +164,7 @@ CHECKS: tuple[Check, ...] = (
     *FOREIGN[:10],
     *ENGINE_FILE,
     *FOREIGN[10:],
-    DAT310, DAT311, DAT312,
+    DAT310, DAT311, DAT312, DAT314, DAT315,
     TOK401, TOK402, TOK403, TOK404, TOK405, TOK406, TOK407, TOK411,
     MOD501, MOD502, MOD503, MOD504, MOD505, MOD507,
     *PROOFS,

@@ -101,6 +101,15 @@ class DataFacts:
     """... and among the labels of the batches made of them: padding must not take any away"""
     longest_prompt_cut: int = 0
     """length of the longest prompt among rows without a trained token"""
+    answers_looked: int = 0
+    """trained answers that were compared with each other, of examples spread evenly over the set ..."""
+    same_answer: int = 0
+    """... how many are the most frequent one ..."""
+    same_answer_text: str = ""
+    long_answers: int = 0
+    """... how many are long enough not to stand in a prompt by chance ..."""
+    answers_in_prompts: int = 0
+    """... and how many of those stand whole in what comes before them"""
     text_examples: int = 0
     """examples that are plain text (continued pretraining), where no answer and no stop is expected"""
     sampled_only: int = 0
