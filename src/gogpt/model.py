@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from gogpt.attention import DOCUMENTS, explicit_mask
 from gogpt.config import ModelConfig
 from gogpt.errors import GogptError
 from gogpt.four_bit import DTYPES, bitsandbytes_config, settle_quantised
@@ -245,7 +246,8 @@ def forward_inputs(batch: dict[str, torch.Tensor], dtype: torch.dtype, attention
     One document a row, padded on the right: causal attention already keeps it from the padding. Several: an
     explicit additive mask ``[B, 1, T, T]`` is right for every attention implementation that takes one (without it,
     and with use_cache left on, documents leak into each other in silence: measured, logits differ by 24).
-    FlashAttention takes no mask; it finds the documents by their restarting positions.
+    FlashAttention takes no mask; it finds the documents by their restarting positions. ``attention.DOCUMENTS`` takes the ids of the documents
+    in the mask's place, ``[B, 1, 1, T]``.
     """
     documents = batch["document_ids"]
     inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
@@ -254,12 +256,8 @@ def forward_inputs(batch: dict[str, torch.Tensor], dtype: torch.dtype, attention
     inputs["position_ids"] = batch["position_ids"]
     if attention is not None and "flash" in attention:
         return inputs
-    same = documents[:, :, None] == documents[:, None, :]
-    length = documents.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=documents.device).tril()
-    allowed = same & causal & (documents >= 0)[:, :, None]
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=documents.device)
-    # A finite minimum: rows of padding see nothing, and -inf everywhere would make their softmax NaN.
-    mask.masked_fill_(~allowed, torch.finfo(dtype).min)
-    inputs["attention_mask"] = mask[:, None]
+    if attention == DOCUMENTS:
+        inputs["attention_mask"] = documents[:, None, None, :]
+    else:
+        inputs["attention_mask"] = explicit_mask(documents, dtype)
     return inputs

@@ -7,6 +7,7 @@ import time
 import torch
 
 from gogpt.adapters import add_method
+from gogpt.attention import attend_by_document
 from gogpt.batches import collate
 from gogpt.engines import quiet_engines
 from gogpt.loss import summed_loss
@@ -33,8 +34,9 @@ def time_run(before: Preflight) -> float:
     with quiet_engines():
         weights = find_model(before.config.model, weights=True)
         quant = quantisation_of(before.config, weights, plan.weights_dtype)
-        model = add_method(load_base(before.config.model, weights, plan.weights_dtype, quant), before.config.method, weights)
-    device = pick_device()
+        base, device = load_base(before.config.model, weights, plan.weights_dtype, quant), pick_device()
+        attend_by_document(base, before.config.model.attention, device)
+        model = add_method(base, before.config.method, weights)
     model.to(device).train()
     make = collate(examples, before.pad_id, across=plan.across_documents)
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=plan.precision == "bf16")

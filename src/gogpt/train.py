@@ -23,6 +23,7 @@ from transformers import set_seed
 
 from gogpt.adapters import add_method, base_note
 from gogpt.arguments import training_arguments
+from gogpt.attention import attend_by_document
 from gogpt.config import RunConfig
 from gogpt.data.ledger import Ledger
 from gogpt.data.stream import RowStream, read_mark
@@ -306,6 +307,7 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
     with quiet_engines():
         weights = find_model(config.model, weights=True)
         base = load_base(config.model, weights, plan.weights_dtype, quantisation_of(config, weights, plan.weights_dtype))
+        attend_by_document(base, config.model.attention, args.device)
         model = add_method(base, config.method, weights)
         main = Ranks().main
         for path in (folder.metrics, folder.evals) if main else ():

@@ -132,20 +132,28 @@ def test_a_model_that_scales_its_gradient_by_the_batch(gogpt: Any, recipe: Any, 
 
 
 @planted("MOD522")
-def test_a_mask_that_is_only_causal(gogpt: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("attention", ["auto", "sdpa"])
+def test_a_mask_that_is_only_causal(gogpt: Any, recipe: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch, attention: str) -> None:
+    from gogpt.attention import DOCUMENTS
     from gogpt.model import forward_inputs
 
-    def causal(batch: Any, dtype: Any, attention: Any) -> Any:
-        inputs = forward_inputs(batch, dtype, attention)
+    taken = set()
+
+    def causal(batch: Any, dtype: Any, implementation: Any) -> Any:
+        taken.add(implementation)
+        inputs = forward_inputs(batch, dtype, implementation)
         mask = inputs.get("attention_mask")
-        if mask is not None:
+        if mask is not None and mask.dtype == torch.int64:
+            inputs["attention_mask"] = torch.zeros_like(mask)  # by document: all tokens are of one
+        elif mask is not None:
             inputs["attention_mask"] = torch.full_like(mask, torch.finfo(mask.dtype).min).triu(1)
         return inputs
 
     monkeypatch.setattr("gogpt.loss.forward_inputs", causal)
-    made = recipe(train=SHORT)
+    made = recipe(model={"path": str(tiny), "attention": attention}, train=SHORT)
     finding = disproved(gogpt, made, "MOD522")
     assert finding["evidence"]["leak"] > 10 * finding["evidence"]["tolerance"]
+    assert taken == {DOCUMENTS if attention == "auto" else attention}
     finished(gogpt, made, "data.packing=false")
 
 

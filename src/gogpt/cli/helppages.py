@@ -274,7 +274,7 @@ SECTIONS = (
 )
 
 NOTES = {
-    "model.attention": "attention implementation of transformers; auto: its own choice",
+    "model.attention": "attention implementation of transformers; auto: packed documents one at a time on a CPU where the model allows it, otherwise transformers' own choice",
     "model.trust_remote_code": "run Python code that comes with the model",
     "data.overlong": "a conversation above max_length: drop it (counted), truncate its end, split it between turns (text: into pieces), or stop "
     "with an error",
