@@ -95,6 +95,29 @@ def test_other_architectures_are_refused(config: dict[str, Any], said: str) -> N
     assert said in f"{caught.value} {caught.value.got}"
 
 
+def test_experts_are_refused(tmp_path: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    (tmp_path / "config.json").write_text('{"model_type": "mixtral", "vocab_size": 4, "hidden_size": 2}', encoding="utf-8")
+    save_file({"model.layers.0.mlp.experts.0.w1.weight": np.zeros((2, 2), dtype=np.float32)}, tmp_path / "model.safetensors")
+    with pytest.raises(GogptError, match="cannot be told from its shapes"):
+        size_of(recipe("7b")[0], Shapes(tmp_path))
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "freeze"])
+def test_what_is_frozen_costs_less(method: str) -> None:
+    """No weight gradients of what is frozen (2 a parameter); and freeze goes back through 2 of 32 layers."""
+    engine = ["parallel.engine=ddp", "parallel.zero=null"]
+    part, whole = (planned("7b", "8xA100-80G", *engine, f"method.kind={kind}") for kind in (method, "full"))
+    matrices, head, trained = 32 * (4 * 4096**2 + 3 * 4096 * 11008) + 32000 * 4096, 32000 * 4096, part["trainable_parameters"]
+    attention = 2 * 4096 * 4096 * 32
+    saved = 2 * matrices - 6 * trained if method != "freeze" else 2 * matrices + (2 * (matrices - head) + 2 * attention) * 30 / 32 - 2 * trained
+    assert whole["useful_operations_per_token"] - part["useful_operations_per_token"] == pytest.approx(saved, rel=1e-9)
+    assert part["memory"]["gradients"] == 4 * trained
+    assert part["memory"]["weights"] < 0.6 * whole["memory"]["weights"] or method == "freeze"
+
+
 # -- published figures -----------------------------------------------------------------------------
 
 
@@ -234,6 +257,7 @@ def test_clusters_are_read(text: str, count: int, gib: int, tflops: float) -> No
 @pytest.mark.parametrize(("words", "said"), [
     (["--cluster", "8xA100", "--tokens", "1e9"], "no such cluster"), (["--cluster", "0xA100-80G", "--tokens", "1e9"], "no such cluster"),
     (["--cluster", "12xA100-80G", "--tokens", "1e9"], "nodes hold 8 devices each"), (["--cluster", "8xA100-80G"], "how long the run is, is not known"),
+    (["--cluster", "8xA100-80G", "--tokens", "inf"], "not a number"),
     (["parallel.config=ds.json", "parallel.zero=null", "--cluster", "8xA100-80G", "--tokens", "1e9"], "a DeepSpeed file is not read"),
 ])
 def test_wrong_questions(gogpt: Callable[..., Ran], words: list[str], said: str) -> None:

@@ -50,8 +50,8 @@ DEVICES = {d.name: d for d in (
     _device("H200-141G", 141, 989, 4800, 450, 400, "NVIDIA H200 data sheet (SXM); DGX H200: 8 x 400 Gb/s"),
 )}
 """NVLink is quoted for both directions together: half of it counts. Peaks are without sparsity."""
-_NAMED = re.compile(r"\s*(\d+)\s*x\s*([A-Za-z]\w*-\d+G)B?\s*", re.I)
-_FREE = re.compile(r"\s*(\d+)\s*x\s*(\d+)\s*(?:GiB|GB|G)?\s*@\s*(\d+(?:\.\d+)?)\s*(?:TFLOPS)?\s*", re.I)
+_NAMED = re.compile(r"\s*(\d{1,7})\s*x\s*([A-Za-z]\w*-\d+G)B?\s*", re.I)
+_FREE = re.compile(r"\s*(\d{1,7})\s*x\s*(\d{1,7})\s*(?:GiB|GB|G)?\s*@\s*(\d{1,7}(?:\.\d+)?)\s*(?:TFLOPS)?\s*", re.I)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ def parse_cluster(text: str) -> Cluster:
     if (named := _NAMED.fullmatch(text)) and named[2].upper() in DEVICES and int(named[1]):
         return Cluster(count=int(named[1]), device=DEVICES[named[2].upper()])
     if (free := _FREE.fullmatch(text)) and int(free[1]) and int(free[2]) and float(free[3]):
-        device = _device(f"{free[2]} GiB, {free[3]} TFLOPS", int(free[2]), float(free[3]), None, 32, 12.5, "as given; links assumed: PCIe 4.0 x16, 100 Gb/s a node")
+        device = _device(f"{free[2]} GiB, {free[3]} TFLOPS", int(free[2]), float(free[3]), None, 32, 12.5, "as given; links assumed: PCIe 4.0 x16, 100 Gb/s a node; without a memory bandwidth the update counts 0")
         return Cluster(count=int(free[1]), device=device)
     raise GogptError("CFG256", "no such cluster", where="--cluster", got=repr(text), expected=f"COUNTxDEVICE, a device of {', '.join(DEVICES)}; or COUNT x GIB @ TFLOPS",
                      fix="for example 8xA100-80G, or '8 x 80 @ 312'")
@@ -107,6 +107,11 @@ class Size:
 
 
 def size_of(config: RunConfig, checkpoint: Checkpoint) -> Size:
+    """Raises GogptError MOD500 where parameters alone do not tell the operations."""
+    if checkpoint.has_experts or not checkpoint.linear_modules():
+        raise GogptError("MOD500", "this model's operations cannot be told from its shapes", where=str(checkpoint.folder),
+                         got="a mixture of experts: a token uses some of the weights" if checkpoint.has_experts else "no matrices in layers of a usual name",
+                         expected="a dense decoder", fix="plan a dense model of as many active parameters")
     trainable = count_trainable(checkpoint, config.method)
     elements = {n: math.prod(shape) for n, (shape, _) in checkpoint.tensors.items()}
     body = sum(rows * columns for rows, columns in checkpoint.linear_modules().values())

@@ -18,6 +18,8 @@ def shapes_of(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         h, inner, layers, vocab, heads = (int(config[k]) for k in ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size", "num_attention_heads"))
     except (KeyError, TypeError, ValueError) as problem:
         raise GogptError("MOD500", "config.json does not give the shapes", where="config.json", got=str(problem), fix="give the model with its weights") from problem
+    if min(h, inner, layers, vocab, heads) < 1:
+        raise GogptError("MOD500", "config.json does not give the shapes", where="config.json", got="a size below 1", fix="give the model with its weights")
     if kind not in LLAMA_LIKE:
         raise GogptError("MOD500", f"the shapes of a model of type {kind} cannot be told without its weights", where="config.json",
                          expected=", ".join(LLAMA_LIKE), fix="give the model with its safetensors files")

@@ -13,10 +13,15 @@ if TYPE_CHECKING:
 
 def show_cluster(config: RunConfig, cluster: str, *, tokens: float | None, utilisation: float, output_format: str, lang: str) -> int:
     """Exit code 1 where it does not fit the devices' memory."""
+    import math
+
     from gogpt.cluster import Assumed, parse_cluster, plan_cluster, to_dict
+    from gogpt.errors import GogptError
     from gogpt.modelfiles import find_model
     from gogpt.shapes import Shapes
 
+    if not math.isfinite(utilisation) or not math.isfinite(tokens or 0):
+        raise GogptError("CFG256", "not a number", where="--tokens, --utilisation", got=f"{tokens}, {utilisation}", expected="finite numbers", fix="--tokens 1e12")
     where = parse_cluster(cluster)
     checkpoint = Shapes(find_model(config.model))
     plan = plan_cluster(config, checkpoint, where, tokens=None if tokens is None else round(tokens), assumed=Assumed(utilisation=utilisation))
