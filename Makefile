@@ -45,6 +45,7 @@ types: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m gogpt.checks.markdown docs/checks
+	$(BIN)/python -m gogpt.checks.rows docs/silent-failures.md
 	$(BIN)/python -m gogpt.templates.pages docs/templates.md
 	$(BIN)/python -m gogpt.cli.helppages docs/cli.md
 	$(BIN)/python -m gogpt.cli.helppages --recipe docs/recipe.md

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from environments import environment
 from equality import Sample, read_gogpt, read_peer
-from processes import Finished, run
 from table import CEILING, GOGPT, Run
+
+from processes import Finished, run
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "bench" / "peers"

@@ -39,8 +39,9 @@ from contenders import (
 )
 from environments import environment
 from equality import Equality, compare
-from processes import Failed, Finished, run
 from table import Run, markdown, rate, ratio_lines, ratios, rows_of, table
+
+from processes import Failed, Finished, run
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE / ".data"

@@ -86,6 +86,19 @@ HEALTHY = [
 ]
 
 
+def test_the_scan_passes_over_no_statement() -> None:
+    """What the fast lane looks at is all in which a statement is found: of the texts here, of each spelling, and among many others."""
+    says = [f"{begin}{name}{end}" for e in built_in() for kind in ("assistant", "maker", "weak_assistant", "weak_maker") for name in getattr(e, kind)
+            for begin, end in (("I am ", ", an AI assistant."), ("My name is ", "-4 and I am a chatbot."), ("我是由", "开发的语言模型。"), ("I am an AI trained by ", "."))]
+    texts = [*FOUND, *HEALTHY, *says, *(f"My {i}th answer: I am sure of it." for i in range(1200)), "lone \ud800 I am ChatGPT."]
+    scanned = KNOWN.named(texts)
+    assert {i for i, text in enumerate(texts) if KNOWN.find(text, question="Who are you?")} <= set(scanned)
+    assert len(scanned) < len(texts) - 1200
+    assert set(KNOWN.named(texts[:100])) >= {i for i in scanned if i < 100}  # few texts take another way
+    told = [f"You are {name}, an AI assistant." for e in built_in() for name in e.assistant] + ["The assistant is Claude, created by Anthropic.", "你是由OpenAI训练的ChatGPT。"]
+    assert {i for i, text in enumerate(told) if KNOWN.find(text, system=True)} == set(KNOWN.named(told, system=True))
+
+
 @pytest.mark.parametrize("text", FOUND)
 def test_another_identity_is_found_and_rewritten(text: str) -> None:
     assert reason(talk(text), identities="drop") == "other_identity"
@@ -325,9 +338,12 @@ ALL = {"identities": "rewrite", **NAMES, "refusals": "drop", "empty_turns": "dro
 
 
 def test_needs_text() -> None:
-    assert not Cleaner(CleanConfig()).needs_text
-    assert not Cleaner(CleanConfig(duplicates="near", leakage="near")).needs_text
+    assert not Cleaner(CleanConfig(identities="keep")).needs_text
+    assert not Cleaner(CleanConfig(identities="keep", duplicates="near", leakage="near")).needs_text
     assert Cleaner(CleanConfig(), tell_language=True).needs_text
+    assert Cleaner(CleanConfig()).names_alone is not None
+    for change in ({"identities": "drop"}, {"identities": "keep"}, {"languages": ["zh"]}, {"min_chars": 1}, {"refusals": "report"}):
+        assert Cleaner(CleanConfig.model_validate(change)).names_alone is None
     for change in ({"languages": ["zh"]}, {"min_chars": 1}, {"max_chars": 9}, {"identities": "report"}, {"refusals": "drop"}, {"empty_turns": "drop"},
                    {"repeated_turns": "report"}):
         assert Cleaner(CleanConfig.model_validate(change)).needs_text

@@ -19,7 +19,7 @@ SOURCE = ROOT / "src" / "gogpt"
 HEAVY = {"torch", "transformers", "peft", "accelerate", "deepspeed"}
 """Engines: imported in L3 and L4 only."""
 
-SHARED_BY_CHECKS = {"gogpt.checks", "gogpt.checks.cases", "gogpt.checks.pages", "gogpt.checks.markdown"}
+SHARED_BY_CHECKS = {"gogpt.checks", "gogpt.checks.cases", "gogpt.checks.pages", "gogpt.checks.markdown", "gogpt.checks.rows"}
 SHARED_BY_SCHEMAS = {"gogpt.data.schemas", "gogpt.data.schemas.schema"}
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from conftest import SHARED, rows, write_jsonl
 from gogpt.config import DataConfig
 from gogpt.data import fingerprint, lane, stretches
 from gogpt.data.prepare import Prepared, prepare
-from gogpt.data.store import read_block
+from gogpt.data.store import read_block, write_block
 from gogpt.errors import GogptError
 from gogpt.templates import TEMPLATES, pick_template
 from gogpt.tokenize import Tokenizer
@@ -324,7 +325,9 @@ def test_code_is_part_of_the_fingerprint(tmp_path: Path, monkeypatch: pytest.Mon
 
     package = Path(fingerprint.__file__).resolve().parent.parent
     for part in fingerprint.CODE:
-        (shutil.copytree if (package / part).is_dir() else shutil.copy)(package / part, tmp_path / "gogpt" / part) if (tmp_path / "gogpt").mkdir(exist_ok=True) is None else None
+        copy = tmp_path / "gogpt" / part
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (package / part).is_dir() else shutil.copy)(package / part, copy)
     monkeypatch.setattr(fingerprint, "__file__", str(tmp_path / "gogpt" / "data" / "fingerprint.py"))
     seen = set()
     for changed in (None, "data/lane.py", "templates/turns.py", "tokenize/encoding.py", "data/identities.yaml", "records.py"):
@@ -345,6 +348,24 @@ def test_a_damaged_set_is_refused(recipe: Any, gogpt: Any, tmp_path: Path) -> No
     ran = gogpt("prepare", made)
     assert ran.code == 2
     assert "DAT313" in ran.err
+
+
+@pytest.mark.parametrize("settings", [{}, {"train_on": "last"}, {"overlong": "split", "max_length": 128}, {"clean": {"identities": "rewrite", "identity": "Lumen", "maker": "us"}}],
+                         ids=["usual", "last", "split", "rewrite"])
+def test_a_set_with_other_ids_is_refused(recipe: Any, gogpt: Any, settings: dict[str, Any]) -> None:
+    """Whole files, the right name, and the tokens of another model in them."""
+    said = [*rows(12, turns=3), {"messages": [{"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "I am ChatGPT, trained by OpenAI."}]}]
+    made = recipe(said, data={"template": "chatml", "max_length": 512, "eval": 0, **settings})
+    folder = Path(gogpt("prepare", made, "--format", "json").json["folder"])
+    again = gogpt("prepare", made, "--format", "json")
+    assert (again.code, again.json["made"]) == (0, False)
+    for place in folder.glob("*.arrow"):
+        block = read_block(place)
+        write_block(place, replace(block, input_ids=block.input_ids ^ 1))
+    ran = gogpt("train", made)
+    assert ran.code == 2
+    assert "DAT313" in ran.err
+    assert "other token ids" in ran.err
 
 
 # -- the command ------------------------------------------------------------------------------------

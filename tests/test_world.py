@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,3 +166,45 @@ def test_the_deepspeed_launcher_puts_its_option_first(gogpt: Any) -> None:
 
 def test_world_of_one_node() -> None:
     assert World(rank=0, size=2, local_rank=0, local_size=2, by="torchrun").nodes == 1
+
+
+class _Ended:
+    """An agent whose processes ended so: rank -> (exit code, when)."""
+
+    def __init__(self, failures: dict[int, tuple[int, float]]) -> None:
+        self.failures, self.problem = failures, None
+
+
+def _note(folder: Path, rank: int, at: float, code: int, text: str) -> None:
+    (folder / f"rank-{rank}.pid").write_text("1")
+    document = {"rank": rank, "at": at, "exit_code": code, "text": text, "of_others": bool(OF_OTHERS.search(text))}
+    (folder / f"rank-{rank}.error.json").write_text(json.dumps(document))
+
+
+def test_the_first_failing_process_is_told_and_not_those_that_lost_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from gogpt.launch import _told
+
+    _note(tmp_path, 0, 1.0, 70, "gogpt: unexpected RuntimeError: Connection closed by peer")
+    _note(tmp_path, 1, 2.0, 1, "RUN620 step 3: out of memory\n")  # noted later, and yet the cause
+    assert _told(_Ended({0: (70, 1.0), 1: (1, 2.0)}), tmp_path) == 1  # type: ignore[arg-type]
+    assert capsys.readouterr().err == "process 1, the first to fail:\nRUN620 step 3: out of memory\n"
+
+
+def test_what_all_processes_say_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from gogpt.launch import _told
+
+    for rank in (0, 1):
+        _note(tmp_path, rank, 1.0 + rank, 1, "RUN601 run: the loss is nan\n")
+    assert _told(_Ended({0: (1, 1.0), 1: (1, 2.0)}), tmp_path) == 1  # type: ignore[arg-type]
+    assert capsys.readouterr().err == "RUN601 run: the loss is nan\n"
+
+
+def test_a_process_that_the_system_ended_comes_first(tmp_path: Path) -> None:
+    from gogpt.launch import _told
+
+    _note(tmp_path, 0, 1.0, 70, "gogpt: unexpected RuntimeError: NCCL communicator was aborted")
+    (tmp_path / "rank-1.pid").write_text("1")
+    with pytest.raises(GogptError) as told:
+        _told(_Ended({0: (70, 1.5), 1: (-9, 1.0)}), tmp_path)  # type: ignore[arg-type]
+    assert (told.value.code, told.value.where) == ("RUN630", "rank 1")
+    assert "SIGKILL" in told.value.message

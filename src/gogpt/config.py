@@ -86,14 +86,15 @@ Kept = Literal["keep", "report", "drop"]
 
 
 class CleanConfig(_Part):
-    """What stays out of the data, and why. Everything is off by default but the report of exact duplicates, which costs nothing."""
+    """What stays out of the data, and why. Everything is off by default but two reports, which cost next to nothing: exact duplicates, and answers that
+    name another assistant."""
 
     languages: tuple[str, ...] = Field((), description="keep conversations in these languages (ISO 639-1: zh, en); needs the extra lang "
                                        "for languages that share a script")
     min_chars: int = Field(0, ge=0, description="drop conversations whose answers have fewer characters")
     max_chars: int | None = Field(None, ge=1, description="drop conversations of more characters")
     identities: Literal["keep", "report", "drop", "rewrite"] = Field(
-        "keep", description="answers in which the model says that it is another assistant, or another's work; rewrite: the "
+        "report", description="answers in which the model says that it is another assistant, or another's work; rewrite: the "
         "names become identity and maker")
     identity: str | None = Field(None, min_length=1, description="rewrite: the assistant's name")
     maker: str | None = Field(None, min_length=1, description="rewrite: who made it")

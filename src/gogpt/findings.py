@@ -1,6 +1,6 @@
 """Finding and Check: what is reported, and what reports it.
 
-A check is one file: code, page, logic and the cases that prove it. Its logic only sees facts (facts.py), so
+A check is one file: code, page, logic and the cases that prove it. Its logic only sees facts (facts), so
 every verdict can be replayed from ``facts.json`` without the model.
 """
 

@@ -15,9 +15,9 @@ from gogpt.data.stream import ExampleStream, judge_head
 from gogpt.doctor import collect_env
 from gogpt.errors import GogptError
 from gogpt.extension import Extension, read_extension
-from gogpt.facts import DataFacts, Facts, ModelFacts
+from gogpt.facts import NUM_FIRST, DataFacts, Facts, ModelFacts, Tally
 from gogpt.findings import Verdict, judge
-from gogpt.modelfiles import Checkpoint, check_new_tokens, find_model, find_tokenizer, model_facts
+from gogpt.modelfiles import Checkpoint, check_new_tokens, find_model, find_tokenizer, model_facts, trains_new
 from gogpt.packing import batch_rows
 from gogpt.parallel import Asked, EngineFile, agreed, corrected, file_rates, open_engine_file, patch, written
 from gogpt.plan import RunPlan, document_rows, make_plan
@@ -26,6 +26,7 @@ from gogpt.show import pick_samples
 from gogpt.templates import NO_TEMPLATE, Template, pick_template
 from gogpt.tokenize import Tokenizer
 from gogpt.tokenize.compare import stretches_of, tokenizer_facts
+from gogpt.weights import rows_at_mean
 from gogpt.world import refuse_parallel
 
 NUM_COLLATED = 64
@@ -152,7 +153,7 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
         data = replace(data, tokens=plan.tokens, trained_tokens=plan.trained_tokens, longest=int(prepared.train.lengths.max(initial=0)))
     sample = stretches_of(tokenizer, (prepared.train[i].input_ids for i in pick_samples(prepared.train, prepared.sampled, NUM_COMPARED))) if tokenizer.other else []
     facts = Facts(env=env, plan=plan.facts(config), data=data, tokenizer=tokenizer_facts(tokenizer, sample),
-                  model=count_added(quantised_facts(model_facts(config, folder, tokenizer), config, folder), read_extension(folder), prepared),
+                  model=count_added(quantised_facts(model_facts(config, folder, tokenizer), config, folder), read_extension(folder), prepared, config, tokenizer),
                   engine=None if file is None else file.facts)
     verdict = judge(PREFLIGHT if file is None else (*PREFLIGHT, *ENGINE_FILE), facts, allow=config.checks.allow)
     return Preflight(config=config, folder=folder, tokenizer=tokenizer, template=template,
@@ -170,13 +171,23 @@ def driven_by_file(config: RunConfig, plan: RunPlan) -> tuple[RunPlan, EngineFil
     return (plan if found is None else replace(plan, driven_by=file.facts.scheduler, rates=found[0])), file
 
 
-def count_added(model: ModelFacts, note: Extension | None, prepared: Prepared) -> ModelFacts:
-    """How often the tokens that were added to the base's tokenizer occur in the data."""
-    if note is None:
+def count_added(model: ModelFacts, note: Extension | None, prepared: Prepared, config: RunConfig, tokenizer: Tokenizer) -> ModelFacts:
+    """How often tokens that were added to the base's tokenizer occur in the data: by the note that says which they are; without one, those whose
+    rows are the mean of all rows, where the method leaves these as they are."""
+    if note is not None:
+        first, last = note.first_new_id, note.first_new_id + note.num_new_tokens
+        seen = sum(int(np.count_nonzero((block.input_ids >= first) & (block.input_ids < last))) for block in prepared.train.blocks)
+        return replace(model, added_seen=seen)
+    folder = Path(model.path)
+    if trains_new(Checkpoint(folder), config.method):
         return model
-    seen = sum(int(np.count_nonzero((block.input_ids >= note.first_new_id) & (block.input_ids < note.first_new_id + note.num_new_tokens)))
-               for block in prepared.train.blocks)
-    return replace(model, added_seen=seen)
+    counts = np.zeros(tokenizer.size, dtype=np.int64)
+    for block in prepared.train.blocks:
+        found = np.bincount(block.input_ids, minlength=counts.size)
+        counts[: found.size] += found[: counts.size]
+    near = rows_at_mean(folder, np.flatnonzero(counts))
+    tokens = Tally(count=int(near.size), first=tuple(tokenizer.token(int(i)) or str(i) for i in near[:NUM_FIRST]))
+    return replace(model, mean_rows=tokens, mean_seen=int(counts[near].sum()))
 
 
 def count_collated(prepared: Prepared, plan: RunPlan, tokenizer: Tokenizer) -> DataFacts:

@@ -84,7 +84,8 @@ def painted_sample(
             start = i
     return {
         "origin": {"path": example.origin.path, "row": example.origin.row}, "schema": schema,
-        "messages": [m.to_dict() for m in conversation.messages], "template": template, "segments": segments,
+        "messages": [m.to_dict() for m in conversation.messages], **({"tools": [dict(t) for t in conversation.tools]} if conversation.tools else {}),
+        "template": template, "segments": segments,
         "input_ids": ids.tolist(), "labels": labels.tolist(), "tokens": [tokenizer.token(i) for i in ids],
         "pieces": tokenizer.pieces(ids),
     }

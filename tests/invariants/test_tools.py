@@ -46,7 +46,7 @@ def test_calls_are_trained_and_results_never(tokenizer: Tokenizer, name: str, tr
 
 
 def test_a_result_that_the_template_rewrites_is_not_trained_by_accident() -> None:
-    template = ChatTemplate("{%- for m in messages -%}{{- m.role ~ ': ' ~ (m.content | upper) ~ '<|im_end|>' -}}{%- endfor -%}", stop=("<|im_end|>",))
+    template = ChatTemplate("{{- tools | tojson -}}{%- for m in messages -%}{{- m.tool_calls | default('') -}}{{- m.role ~ ': ' ~ (m.content | upper) ~ '<|im_end|>' -}}{%- endfor -%}", stop=("<|im_end|>",))
     with pytest.raises(RowError, match="tool_result_not_found"):
         template.render(TALK, "all")
 
@@ -57,3 +57,12 @@ def test_reasoning_is_trained_where_the_template_carries_it(tokenizer: Tokenizer
     assert [s.text for s in rendering.segments if s.train] == ["<think>\ntwo and two\n</think>\n\n4<|im_end|>"]
     with pytest.raises(RowError, match="reasoning_not_in_template"):
         pick_template("alpaca", tokenizer).render(talk)
+
+
+def test_a_template_without_tools_refuses_them(tokenizer: Tokenizer) -> None:
+    """The tokenizer's own, which never names them: what was asked of the tools would be trained without them."""
+    own = pick_template("auto", tokenizer)
+    for conversation, why in ((Conversation(tools=TOOLS, messages=TALK.messages[:1]), "writes no tools"), (Conversation(messages=TALK.messages), "writes no calls")):
+        with pytest.raises(RowError, match=why):
+            own.render(conversation)
+    assert own.render(Conversation(messages=(TALK.messages[0], TALK.messages[3])))

@@ -124,7 +124,9 @@ def test_what_cleaning_was_told_to_report(gogpt: Any, recipe: Any, setting: str,
     assert [f["code"] for f in told] == ["DAT312"]
     assert reason in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
-    silent(gogpt, made)  # nobody asked
+    if setting == "identities":  # looked for in every run
+        assert warned(gogpt, made, "DAT312")["evidence"] == finding["evidence"]
+    silent(gogpt, made, f"{asked}=keep")
     assert warned(gogpt, made, "DAT311", f"{asked}=drop")["evidence"]["drops"] == {reason: 1}
     silent(gogpt, recipe(good), f"{asked}=report")
 

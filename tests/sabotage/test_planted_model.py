@@ -146,3 +146,39 @@ def test_new_rows_that_are_not_trained(gogpt: Any, recipe: Any, tmp_path: Path, 
     finished(gogpt, made, healthy)
     # No token of theirs in the data: nothing is lost.
     silent(gogpt, recipe(model=str(model), method=method, train={"max_steps": 2, "warmup": 0}, data={"eval": 0}))
+
+
+def resized(folder: Path, out: Path, *, trained: bool = False) -> Path:
+    """The model with four tokens more, as transformers adds them; ``trained``: their rows then moved like any others."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<lookup>", "</lookup>", "<answer>", "</answer>"])
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.resize_token_embeddings(len(tokenizer))
+    if trained:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for matrix in (model.get_input_embeddings().weight, model.get_output_embeddings().weight):
+                matrix[-4:] += 0.01 * torch.randn_like(matrix[-4:])
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return out
+
+
+@planted("MOD507")
+def test_rows_that_resize_token_embeddings_left_at_the_mean(gogpt: Any, recipe: Any, tiny: Path, tmp_path: Path) -> None:
+    """No note tells of the new tokens: their rows do (artidoro/qlora#214, huggingface/peft#334)."""
+    model = resized(tiny, tmp_path / "resized")
+    uses = [{"messages": [{"role": "user", "content": f"Question {i}?"}, {"role": "assistant", "content": f"<lookup>stone {i}</lookup>"}]} for i in range(24)]
+    made = recipe(uses, model=str(model), train={"max_steps": 2, "warmup": 0})
+    finding = caught(gogpt, made, "MOD507")
+    assert finding["evidence"]["first"] == "<lookup>, </lookup>"
+    assert finding["evidence"]["tokens"] == 2
+    assert finding["evidence"]["seen"] >= 2 * 20
+    for healthy in ("method.new_tokens=all", "method.modules_to_save=[embed_tokens,lm_head]"):
+        silent(gogpt, made, healthy)
+    # No token of theirs in the data, or rows that have been trained (a tenth of the others' spread is enough to tell): nothing is said.
+    silent(gogpt, recipe(model=str(model), train={"max_steps": 2, "warmup": 0}))
+    silent(gogpt, recipe(uses, model=str(resized(tiny, tmp_path / "trained", trained=True)), train={"max_steps": 2, "warmup": 0}))

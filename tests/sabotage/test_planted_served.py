@@ -1,4 +1,4 @@
-"""Faults of what a model is served with: EXP711 to EXP713, through ``gogpt template verify``."""
+"""Faults of what a model is served with: EXP711 to EXP714, through ``gogpt template verify``, ``generate`` and ``check``."""
 
 from __future__ import annotations
 
@@ -88,3 +88,53 @@ def test_no_chat_template_is_told(gogpt: Any, tmp_path: Path) -> None:
     ran = gogpt("template", "verify", tmp_path / "t")
     assert ran.code == 2
     assert ran.err.startswith("TOK422")
+
+
+OTHER = ("{%- for m in messages -%}### {{ m['role'] }}:\n{{ m['content'] }}\n\n{%- endfor -%}{%- if add_generation_prompt -%}### assistant:\n{%- endif -%}")
+"""A template of another family."""
+
+
+@planted("EXP714")
+def test_a_template_that_was_changed_after_training(gogpt: Any, recipe: Any, tmp_path: Path) -> None:
+    """LLaMA-Factory#2509: good where it was trained, worse where another template asks."""
+    run = tmp_path / "run"
+    assert gogpt("train", recipe(train={"max_steps": 2, "warmup": 0}), "-q").code == 0
+
+    def told(*words: object) -> tuple[int, str]:
+        ran = gogpt(*words, "-q")
+        return ran.code, ran.err
+
+    for place in (run, run / "final"):
+        assert told("generate", place, "Which way?", "--max-new-tokens", "2") == (0, "")
+        checked = gogpt("check", place, "--format", "json").json
+        assert checked["findings"] == []
+        assert "EXP714" in checked["checked"]
+    code, err = told("generate", run, "Which way?", "--max-new-tokens", "2", "--template", "alpaca")
+    assert code == 0
+    assert "warning EXP714" in err
+
+    (run / "final" / "chat_template.jinja").write_text(OTHER, encoding="utf-8")
+    settings = json.loads((run / "final" / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings.pop("chat_template", None)
+    (run / "final" / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    for place in (run, run / "final"):
+        code, err = told("generate", place, "Which way?", "--max-new-tokens", "2")
+        assert code == 0
+        assert "the chat template here is not the trained one" in " ".join(err.split())
+        findings = gogpt("check", place, "--format", "json").json["findings"]
+        assert [(f["code"], f["severity"]) for f in findings] == [("EXP714", "warning")]
+        assert findings[0]["evidence"]["different"] == findings[0]["evidence"]["samples"] > 3
+        assert "### user" in findings[0]["evidence"]["difference"]
+    # What was trained is still known by its name.
+    assert told("generate", run, "Which way?", "--max-new-tokens", "2", "--template", "chatml") == (0, "")
+
+
+@pytest.mark.parametrize("settings", [
+    ["data.template=llama3"], ["data.template=alpaca"], ["data.template=qwen3"], ["data.overlong=truncate", "data.max_length=72"], ["data.train_on=all"],
+    ["data.packing=false", "data.train_on=last"],
+], ids=lambda s: s[0])
+def test_what_a_run_is_asked_with_is_what_it_was_trained_with(gogpt: Any, recipe: Any, tmp_path: Path, settings: list[str]) -> None:
+    run = tmp_path / "run"
+    trained = gogpt("train", recipe(train={"max_steps": 1, "warmup": 0}), *settings, "checks.proofs=[]", "checks.allow=[TOK403, TOK405, DAT311]", "-q")
+    assert trained.code == 0, trained.err
+    assert [f["code"] for f in gogpt("check", run, "--format", "json").json["findings"]] == []

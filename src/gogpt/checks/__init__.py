@@ -46,6 +46,7 @@ from gogpt.checks.export.adapter_other_base import CHECK as EXP723
 from gogpt.checks.export.adapter_unlike_configuration import CHECK as EXP724
 from gogpt.checks.export.adapter_untrained import CHECK as EXP721
 from gogpt.checks.export.added_rows_untrained import CHECK as EXP735
+from gogpt.checks.export.asked_unlike_trained import CHECK as EXP714
 from gogpt.checks.export.chat_template_missing import CHECK as EXP725
 from gogpt.checks.export.head_unlike_configuration import CHECK as EXP734
 from gogpt.checks.export.merge_differs import CHECK as EXP701
@@ -169,7 +170,7 @@ CHECKS: tuple[Check, ...] = (
     RUN601, RUN602, RUN603, RUN604, RUN631,
     RUN650, RUN651, RUN652, RUN653, RUN654, RUN655, RUN656, RUN657, RUN658, RUN659,
     RUN660, RUN661, RUN662, RUN663, RUN664, RUN665, RUN666, RUN667, RUN668, RUN669, RUN670,
-    EXP701, EXP702, EXP711, EXP712, EXP713,
+    EXP701, EXP702, EXP711, EXP712, EXP713, EXP714,
     *ADAPTER,
     EXP725, EXP730, EXP731, EXP732, EXP733, EXP734, EXP735, EXP740,
 )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from gogpt.facts import (
     AccumulationProof,
     AdapterFacts,
+    AskedFacts,
     DataFacts,
     DoctorFacts,
     EngineFacts,
@@ -95,6 +96,8 @@ SERVED = ServedFacts(
     stop_ids=(2,), generation_stops=(2,), bos_twice=False,
 )
 
+ASKED = AskedFacts(path="runs/a/final", template="auto", samples=10, equal=10)
+
 ENGINE = EngineFacts(
     path="ds.json", lines={"zero_optimization": 6, "scheduler": 20, "optimizer": 12, "train_batch_size": 2, "bf16": 4, "fp16": 5, "gradient_clipping": 10},
     bf16=True, zero_stage=2, clipping_set=True,
@@ -154,5 +157,5 @@ PROOFS = ProofFacts(
     adapter=UPDATE, initial_loss=INITIAL, generation=STOP, trained_stop=TRAINED_STOP,
 )
 
-HEALTHY = Facts(env=ENV, plan=PLAN, data=DATA, tokenizer=TOKENIZER, model=MODEL, run=RUN, export=EXPORT, served=SERVED, engine=replace(ENGINE, bf16=False),
+HEALTHY = Facts(env=ENV, plan=PLAN, data=DATA, tokenizer=TOKENIZER, model=MODEL, run=RUN, export=EXPORT, served=SERVED, asked=ASKED, engine=replace(ENGINE, bf16=False),
                 foreign=FOREIGN, adapter=ADAPTER, weights=WEIGHTS, doctor=DOCTOR, proofs=PROOFS, history=PAST)

@@ -796,12 +796,15 @@ gogpt show data/a.jsonl:2000""",
     "DAT313": _page(
         title=("a prepared set that cannot be read", "无法读取已准备好的数据集"),
         what=(
-            "Whether the folder of a prepared set holds all that its set.json names, undamaged.",
-            "检查已准备好的数据集目录是否完整无损地包含 set.json 所列的内容。",
+            "Whether the folder of a prepared set holds all that its set.json names, undamaged, and whether ten of its conversations, encoded again, give the "
+            "ids and labels that lie there.",
+            "检查已准备好的数据集目录是否完整无损地包含 set.json 所列的内容，并把其中十条对话重新编码，核对 id 与标签是否与存储的一致。",
         ),
         why=(
-            "A set is written whole or not at all; files that are missing or damaged later must not be trained on.",
-            "数据集要么完整写入，要么不写；事后缺失或损坏的文件不能用于训练。",
+            "A set is written whole or not at all; files that are missing or damaged later must not be trained on. A cache of another tokenizer trains "
+            "tokens that the model does not mean (axolotl-ai-cloud/axolotl#1265: a loss of 10 instead of 4).",
+            "数据集要么完整写入，要么不写；事后缺失或损坏的文件不能用于训练。用了另一个分词器的缓存，训练的就是模型不认识的 token"
+            "（axolotl-ai-cloud/axolotl#1265：损失为 10 而不是 4）。",
         ),
         fix=("Remove the folder; the set is made again.", "删除该目录；数据集会重新生成。"),
         example="""DAT313 runs/prepared/3f1c0a9be24d7785a1c2: the prepared set cannot be read: Invalid flatbuffers message.

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gogpt.cli.console import Lang, Quiet, err
+from gogpt.cli.generate import tell_asked
 
 
 def command(
@@ -38,6 +39,7 @@ def command(
             console.print("loading the model ...", markup=False)
         talk = Chat(load_speaker(model, template=template, base=base), system=system,
                     sampling=Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed))
+        tell_asked(model, talk.speaker, lang)
         if terminal and not quiet:
             console.print(f"template {talk.speaker.template.name}; /new begins anew, /quit ends", style="dim", markup=False)
         while True:

@@ -11,6 +11,7 @@ import typer
 from gogpt.cli.console import Format, Lang, Quiet, err, put_json
 
 if TYPE_CHECKING:
+    from gogpt.generate import Speaker
     from gogpt.records import Message
 
 
@@ -43,6 +44,7 @@ def command(
         if not quiet:
             err().print("loading the model ...", markup=False)
         speaker = load_speaker(model, template=template, base=base)
+        tell_asked(model, speaker, lang)
         sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
         answers = list(answer(speaker, conversations, sampling, batch_size=batch_size))
     documents = [{"messages": [m.to_dict() for m in c], "answer": a} for c, a in zip(conversations, answers, strict=True)]
@@ -55,6 +57,18 @@ def command(
         for text in answers:
             typer.echo(text)
     return 0
+
+
+def tell_asked(model: str, speaker: Speaker, lang: str) -> None:
+    """Say on stderr where a run's model is asked otherwise than it was trained (EXP714)."""
+    from gogpt.checks import check_named
+    from gogpt.cli.console import pick_lang, print_findings
+    from gogpt.facts import Facts
+    from gogpt.findings import judge
+    from gogpt.served import asked_facts
+
+    facts = Facts(asked=asked_facts(Path(model), speaker.template, speaker.tokenizer))
+    print_findings(judge([check_named("EXP714")], facts).findings, pick_lang(lang), err())
 
 
 def _message(message: dict[str, Any], where: str) -> Message:

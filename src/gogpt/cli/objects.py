@@ -262,7 +262,30 @@ def check_adapter(path: Path, name: str, asked: Asked) -> Checked:
     if adapter.base_found is None:
         why = f"the base ({adapter.base}) is not here: --base FOLDER" if adapter.base else "no base is named: --base FOLDER"
         verdict = _without(verdict, ("EXP722",), why)
-    return Checked(path=name, kind="adapter", verdict=verdict)
+    return Checked(path=name, kind="adapter", verdict=asked_as_trained(folder, verdict, asked.allow))
+
+
+def asked_as_trained(folder: Path, verdict: Verdict, allow: Sequence[str]) -> Verdict:
+    """With what EXP714 says of the template that lies beside the weights, where they lie in the folder of a run."""
+    from dataclasses import replace
+
+    from gogpt.checks import check_named
+    from gogpt.errors import GogptError
+    from gogpt.facts import Facts
+    from gogpt.findings import judge
+    from gogpt.served import asked_facts, run_of
+    from gogpt.templates import pick_template
+    from gogpt.tokenize import Tokenizer
+
+    if run_of(folder) is None:
+        return verdict
+    try:
+        tokenizer = Tokenizer(folder)
+        asked = asked_facts(folder, pick_template("auto", tokenizer), tokenizer)
+    except GogptError as problem:
+        return replace(verdict, not_checked=(*verdict.not_checked, ("EXP714", f"{problem.code}: {problem.message}")))
+    more = judge([check_named("EXP714")], Facts(asked=asked), allow=allow)
+    return replace(verdict, findings=(*verdict.findings, *more.findings), checked=(*verdict.checked, *more.checked), not_checked=(*verdict.not_checked, *more.not_checked))
 
 
 def _without(verdict: Verdict, codes: Sequence[str], why: str) -> Verdict:
@@ -300,7 +323,7 @@ def check_model(path: Path, name: str, asked: Asked) -> Checked:
     verdict = judge(MODEL, facts, allow=asked.allow)
     if facts.served is None:
         verdict = replace(verdict, not_checked=tuple((code, why) for code, _ in verdict.not_checked))
-    return Checked(path=name, kind="model", verdict=verdict)
+    return Checked(path=name, kind="model", verdict=asked_as_trained(folder, verdict, asked.allow))
 
 
 def check_tokenizer(path: Path, name: str, asked: Asked) -> Checked:

@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from gogpt.config import CleanConfig
-from gogpt.data.identities import Identities, Refusals, Statement, read_identities
+from gogpt.data.identities import Identities, Refusals, Statement, known_identities, read_identities
 from gogpt.data.languages import LANGUAGES, OWN, UNKNOWN, Identifier, make_identifier
 from gogpt.errors import GogptError, RowError
 from gogpt.records import Conversation, Message
@@ -59,7 +59,7 @@ class Cleaner:
                              expected="data.clean.identity, and data.clean.maker where answers name who made the assistant",
                              fix="set data.clean.identity, or data.clean.identities: drop")
         more, phrases = read_identities(config.identities_file) if config.identities_file else ((), ())
-        self._identities = Identities(more, config.identity, config.maker) if config.identities != "keep" else None
+        self._identities = known_identities(more, config.identity, config.maker) if config.identities != "keep" else None
         self._refusals = Refusals(phrases) if config.refusals != "keep" else None
         self._identifier = _identifier(config.languages) if self.tell_language else None
 
@@ -72,6 +72,13 @@ class Cleaner:
         c = self.config
         return bool(self.tell_language or c.min_chars or c.max_chars is not None
                     or any(policy != "keep" for policy in (c.identities, c.refusals, c.empty_turns, c.repeated_turns)))
+
+    @property
+    def names_alone(self) -> Identities | None:
+        """Where nothing is looked for but other assistants' names, and these are only told: a conversation without a name needs no judging."""
+        c = self.config
+        others = self.tell_language or c.min_chars or c.max_chars is not None or any(p != "keep" for p in (c.refusals, c.empty_turns, c.repeated_turns))
+        return self._identities if c.identities == "report" and not others else None
 
     def judge(self, conversation: Conversation) -> Judged:
         """What becomes of one conversation. Depends on nothing but it and the configuration.

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from gogpt.config import DataConfig
-from gogpt.data.examples import Counts
+from gogpt.data.examples import Counts, Preparer
 from gogpt.data.fingerprint import fingerprint, parts
 from gogpt.data.ledger import Ledger
 from gogpt.data.mix import check_mix
@@ -41,6 +41,8 @@ from gogpt.tokenize.engines import EngineDiffers, distrust, pick_engine
 
 GOES_ON = ("ENV114",)
 """Errors after which the same command goes on where it stopped."""
+NUM_AGAIN = 10
+"""Conversations of a set on the disk that are encoded again when it is used."""
 FORM = 1
 """Version of what lies in a set's folder."""
 
@@ -134,7 +136,9 @@ def prepare(
     made_of = parts(config, inputs, tokenizer, template, seed)
     final = folder / fingerprint(made_of)
     if (final / "set.json").exists():
-        return _load(final, began)
+        found = _load(final, began)
+        check_again(found, config, tokenizer, template)
+        return found
     if not keep:
         return _prepare_in(None, config, tokenizer, template, seed, inputs, progress, began, made_of)
     from filelock import FileLock
@@ -325,6 +329,22 @@ def _load(folder: Path, began: float) -> Prepared:
         raise GogptError("DAT313", f"the prepared set cannot be read: {problem}", where=str(folder), fix="remove the folder: it is made again") from problem
     return Prepared(train=train, eval=evaluation, ledger=ledger, facts=facts, sampled=_sampled(document["sampled"]), folder=folder, made=False,
                     seconds=time.perf_counter() - began, mix=tuple(document["mix"]))
+
+
+def check_again(found: Prepared, config: DataConfig, tokenizer: Tokenizer, template: Template) -> None:
+    """Encode a few conversations of a set that is taken from the disk again, and hold the ids and labels against those that lie there: a fingerprint
+    is only as good as what it was made of, and files outlive it. Raises GogptError DAT313."""
+    preparer, numbers = Preparer(config, tokenizer, template), found.train.conversations
+    for number in list(found.sampled)[:NUM_AGAIN]:
+        conversation = found.sampled[number][0]
+        places = np.flatnonzero(numbers == number)[:NUM_AGAIN].tolist()
+        again = preparer.examples(conversation, Ledger()) if places else []
+        known = {(e.input_ids.tobytes(), e.labels.tobytes()) for e in again}
+        for stored in (found.train[i] for i in places):
+            if (stored.input_ids.astype(np.int32).tobytes(), stored.labels.astype(np.int32).tobytes()) not in known:
+                raise GogptError("DAT313", "the prepared set holds other token ids than the same conversation gives now", where=str(found.folder),
+                                 got=f"{conversation.origin}: {tokenizer.decode(stored.input_ids[:12].tolist())!r} ...", expected="the ids and labels of an encoding made again",
+                                 fix="remove the folder: it is made again")
 
 
 def _ledger(document: dict[str, Any]) -> dict[str, Any]:

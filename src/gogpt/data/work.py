@@ -90,7 +90,8 @@ class Worker:
 
     def __init__(self, config: DataConfig, tokenizer: Tokenizer, template: Template, engine: Engine, seed: int) -> None:
         self.cleaner = Cleaner(config.clean, tell_language=bool(config.mix.languages))
-        self.cleans = self.cleaner.needs_text
+        self.names = self.cleaner.names_alone
+        self.cleans = self.cleaner.needs_text and self.names is None
         self.signs = "near" in (config.clean.duplicates, config.clean.leakage)
         self.preparer = Preparer(config, tokenizer, template)
         self.planner = Planner(template, tokenizer, config.train_on)
@@ -135,6 +136,10 @@ class _Job:
         self.languages: list[int] = []  # ... its language, where anybody asked ...
         self.odd: list[int] = []  # numbers of those that go the exact way
         self.reports: dict[str, list[Any]] = {}
+        # Where names alone are looked for: what answers say, for each conversation how many texts there are up to its own, and system messages.
+        self.said: list[str] = []
+        self.sayers: list[int] = []
+        self.told: list[tuple[int, str]] = []
         self._light = None if worker.cleans else _LIGHT.get(stretch.schema.name)
 
     # -- reading -----------------------------------------------------------------------------------
@@ -174,6 +179,12 @@ class _Job:
         if plan is None or not self._worker.planner.plain(contents, said):
             return False
         self.ledger.keep()
+        if self._worker.names is not None:
+            # Contents alternate: (system,) user, assistant, user, assistant ...
+            if shape[0] == "s":
+                self.told.append((len(self.rows), contents[0]))
+            self.said += contents[1 if shape[0] == "u" else 2 :: 2]
+            self.sayers.append(len(self.said))
         self._take(row_number, said, plan, contents, row, chat=True)
         return True
 
@@ -200,6 +211,11 @@ class _Job:
                 self._report(reason, f"{origin}: {detail}" if detail else str(origin))
             conversation = judged.conversation
             self.languages.append(NO_LANGUAGE if judged.language is None else CODES.index(judged.language))
+        elif self._worker.names is not None:
+            if not conversation.is_text:
+                self.told += [(len(self.rows), m.content) for m in conversation.messages if m.role == "system"]
+                self.said += [text for m in conversation.messages if m.role == "assistant" for text in (m.content, m.reasoning) if text]
+            self.sayers.append(len(self.said))
         found = shape_of(conversation)
         plan = self._worker.planner.of(found[0]) if found is not None else None
         said = content_text(conversation)
@@ -225,7 +241,20 @@ class _Job:
             return held
         return self._stretch.schema.to_conversation(held, Origin(path=self._stretch.shown, row=self.rows[number]))
 
+    def _tell_names(self) -> None:
+        """Judge the conversations in which another assistant's name stands."""
+        names = self._worker.names
+        if names is None:
+            return
+        found = np.searchsorted(np.asarray(self.sayers), names.named(self.said), side="right").tolist() if self.said else []
+        found += [self.told[i][0] for i in names.named([text for _, text in self.told], system=True)] if self.told else []
+        for number in sorted(set(found)):
+            origin = Origin(path=self._stretch.shown, row=self.rows[number])
+            for reason, detail in self._worker.cleaner.judge(self._made_of(number)).reports:
+                self._report(reason, f"{origin}: {detail}" if detail else str(origin))
+
     def finish(self) -> Made:
+        self._tell_names()
         blocks = [b for chat in (True, False) if (b := self._painted(chat)) is not None]
         builder = BlockBuilder()
         for number in sorted(self.odd):

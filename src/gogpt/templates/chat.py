@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,11 @@ class ChatTemplate:
         return best
 
     def _text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], *, prompt: bool) -> str:
+        # A template that never names them leaves them out without a word.
+        if tools and not re.search(r"\btools\b", self.source):
+            raise RowError("tools_not_in_template", f"{self.name} writes no tools")
+        if any(m.tool_calls for m in messages) and not re.search(r"\btool_calls?\b", self.source):
+            raise RowError("tools_not_in_template", f"{self.name} writes no calls of tools")
         dicts = [_for_jinja(m) for m in messages]
         compiled = self._compiled  # a syntax error is the template's, not the row's
         try:

@@ -70,12 +70,13 @@ CHECK = Check(
     page=Page(
         title=Text(en="cleaning found something and was told to keep it", zh="清洗发现了问题，但按设置保留"),
         what=Text(
-            en="What data.clean was told to report: answers that say they are another assistant, refusals, blank turns, turns said twice. "
+            en="What data.clean was told to report: refusals, blank turns, turns said twice; and answers that say they are another assistant, which is looked for in "
+            "every run unless data.clean.identities says otherwise. "
             "And exact duplicates, which are counted in every run unless data.clean.duplicates is keep: told from 2 of them and 1 % of all "
             "conversations on. Fewer are told beside another finding only, since a repeat among hundreds weighs nothing and a warning that "
             "every data set gives is read by nobody; their number is always in gogpt prepare and in facts.json. What was dropped is told "
             "by DAT311 (a row that was reported and is then too long stands in both), and copies that a weight or a count makes are no duplicates.",
-            zh="data.clean 设为 report 时发现的内容：自称是其他助手的回答、拒答、空白轮次、重复的轮次；以及完全重复的对话（除非 data.clean.duplicates "
+            zh="data.clean 设为 report 时发现的内容：拒答、空白轮次、重复的轮次；自称是其他助手的回答（除非 data.clean.identities 另有设置，每次运行都会查找）；以及完全重复的对话（除非 data.clean.duplicates "
             "为 keep，每次运行都会统计）：达到 2 条且占全部对话的 1% 才提示。更少时只随其他发现一并列出，因为几百条中的一条重复没有影响，"
             "而人人都会得到的警告没有人看；其数量始终在 gogpt prepare 和 facts.json 中。被丢弃的由 DAT311 说明（先被报告、后因过长而丢弃的行两处都有）；由 weight 或 count 产生的副本不算重复。",
         ),
