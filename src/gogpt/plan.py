@@ -125,7 +125,7 @@ class RunPlan:
             "batch_size": self.batch_size, "micro_batch_size": self.micro_batch_size,
             "accumulation": self.accumulation, "world_size": self.world_size, "precision": self.precision,
             "stage": self.stage, "across_documents": self.across_documents, "method": self.method, "max_length": self.max_length, "packing": self.packing, "rows": self.num_rows, "sampled_rows": self.sampled_rows,
-            "examples": sum(map(len, self.bins)), "tokens": self.tokens, "trained_tokens": self.trained_tokens,
+            "examples": self.bins.num_examples, "tokens": self.tokens, "trained_tokens": self.trained_tokens,
             "tokens_per_step": round(self.tokens * per_step, 1),
             "trained_tokens_per_step": round(self.trained_tokens * per_step, 1),
             "parameters": self.parameters, "trainable_parameters": self.trainable_parameters,
@@ -205,7 +205,6 @@ def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env:
     world = config.parallel.world_size
     precision = pick_precision(config, env)
     dtype = pick_weights_dtype(config, precision)
-    row_lengths = [int(sum(lengths[list(b)])) for b in bins]
     epochs = total / len(bins) if bins and not sampled_rows else 0.0
     quant = quantisation_of(config, checkpoint.folder, dtype)
     return RunPlan(
@@ -219,12 +218,12 @@ def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env:
         tokens=train.num_tokens, trained_tokens=train.num_trained + (len(train) - len(bins) if across else 0), across_documents=across,
         stage=config.stage, parameters=sum(math.prod(s) for s, _ in checkpoint.tensors.values()),
         trainable_parameters=count_trainable(checkpoint, config.method),
-        memory=estimate_memory(config, checkpoint, dtype, row_lengths), sampled_rows=sampled_rows,
+        memory=estimate_memory(config, checkpoint, dtype, bins.sums(lengths)), sampled_rows=sampled_rows,
         quantised_parameters=weight_bytes(checkpoint, config.method, WEIGHT_BYTES[dtype])[1], quant_type=None if quant is None else quant.name,
     )
 
 
-def estimate_memory(config: RunConfig, checkpoint: Checkpoint, dtype: str, row_lengths: Sequence[int]) -> Memory:
+def estimate_memory(config: RunConfig, checkpoint: Checkpoint, dtype: str, row_lengths: Sequence[int] | npt.NDArray[np.int64]) -> Memory:
     """Bytes at the peak of a step, from shapes.
 
     weights: parameters x bytes of their dtype; of modules in 4 bits what ``quantisation.quantised_bytes`` says. gradients: 4 bytes a trainable parameter. optimizer: AdamW 8,
@@ -244,7 +243,7 @@ def estimate_memory(config: RunConfig, checkpoint: Checkpoint, dtype: str, row_l
     kv = checkpoint.number("num_key_value_heads") or heads
     head_dim = checkpoint.number("head_dim") or (hidden // heads if heads else 0)
     inner = checkpoint.number("intermediate_size", "n_inner") or 4 * hidden
-    longest = sorted(row_lengths, reverse=True)[: config.train.micro_batch_size]
+    longest: list[int] = np.sort(np.asarray(row_lengths, dtype=np.int64))[::-1][: config.train.micro_batch_size].tolist()
     tokens = len(longest) * (longest[0] if longest else 0)
     layer = tokens * (8 * hidden + 2 * kv * head_dim + 4 * inner) * size
     body = layers * tokens * hidden * size + layer if config.train.gradient_checkpointing else layers * layer

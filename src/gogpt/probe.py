@@ -24,9 +24,8 @@ def time_run(before: Preflight) -> float:
     """Estimated seconds of the whole run's steps: seconds per padded token of timed micro-batches, times the
     padded tokens of all micro-batches. Loading, evaluation and saving are not in it."""
     plan, examples = before.plan, before.prepared.train
-    lengths = examples.lengths
     order = list(range(len(plan.bins))) if plan.streaming else plan.order.tolist()
-    rows = [int(sum(lengths[i] for i in plan.bins[r])) for r in order]
+    rows = plan.bins.sums(examples.lengths)[order].tolist()
     # Of a stream the rows of its head are known: the others are taken to be as long.
     scale = plan.steps * plan.batch_size / max(1, len(order)) if plan.streaming else 1.0
     size = plan.micro_batch_size

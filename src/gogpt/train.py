@@ -218,7 +218,8 @@ def fingerprint(before: Preflight) -> str:
     digest.update(train_set.digest().encode())
     digest.update(np.ascontiguousarray(plan.order).tobytes())
     # Not how a step's rows are divided over processes and micro-batches: the gradient is the same.
-    digest.update(json.dumps([plan.bins, plan.steps, plan.batch_size,
+    digest.update(plan.bins.tobytes())
+    digest.update(json.dumps([plan.steps, plan.batch_size,
                               [plan.lr_at(s) for s in (1, plan.warmup_steps + 1, plan.steps)]]).encode())
     return digest.hexdigest()
 

@@ -574,6 +574,27 @@ parallel: {engine: deepspeed, zero: 2, processes: 8}""",
   expected: parallel.processes: 8, nodes: 1
   fix:      start 8, or leave parallel.processes out: it is then what the launcher starts""",
     ),
+    "CFG256": _page(
+        title=("this cluster cannot be planned", "无法为这个集群制定计划"),
+        what=(
+            "Whether gogpt plan --cluster names a known device or gives its memory and peak, whether nodes of 8 devices are full, and whether the length of the run is known.",
+            "检查 gogpt plan --cluster 是否写出已知设备，或给出其显存与峰值算力；每个节点的 8 个设备是否用满；训练总长度是否已知。",
+        ),
+        why=(
+            "Time and memory there follow from these numbers alone: with one of them guessed, all of them would be guesses.",
+            "时间与显存全由这些数字推算：其中一个靠猜，结果就全是猜测。",
+        ),
+        fix=(
+            "Name a device of the list, or give GiB and TFLOPS; give --tokens, or train.max_steps.",
+            "从列表中选择设备，或给出 GiB 与 TFLOPS；用 --tokens 或 train.max_steps 给出总长度。",
+        ),
+        example="""CFG256 --cluster: no such cluster
+  got:      '8xA100'
+  expected: COUNTxDEVICE, a device of A100-40G, A100-80G, H100-80G, H200-141G; or COUNT x GIB @ TFLOPS
+  fix:      for example 8xA100-80G, or '8 x 80 @ 312'
+
+gogpt plan recipe.yaml --cluster 8xA100-80G --tokens 1e12""",
+    ),
     "DAT300": _page(
         title=("no such data file", "没有这个数据文件"),
         what=(

@@ -72,6 +72,20 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "memory": "estimated bytes of a step's peak: `total` = `weights` + `gradients` + `optimizer` + `activations`",
         "seconds": "estimated from timed micro-batches; null where nothing was timed",
     }),
+    "cluster": ("`gogpt plan RECIPE --cluster COUNTxDEVICE --format json`.", {
+        "device, devices, source": "its name; how many; where its figures are from",
+        "engine, zero, method, parameters, trainable_parameters, batch_size, micro_batch_size, accumulation, max_length": "what is trained, and how; 0 without ZeRO",
+        "tokens, tokens_per_step, steps": "of the run; of a step of full rows; steps",
+        "memory": "bytes of a device at the peak of a step: `total` = `weights` + `gradients` + `optimizer` + `copies` (in 16 bits, for the computation) + "
+                  "`activations` (logits among them) + `reserve`; what is `available`; what is offloaded to the `host`",
+        "operations_per_token, useful_operations_per_token": "floating point operations, forward and backward; without those of recomputation",
+        "traffic": "bytes that a device sends in a step, by collective",
+        "compute_seconds, network_seconds, update_seconds, step_seconds": "of a step; `step_seconds` is the greater of the first two, and the third",
+        "seconds, tokens_per_second, device_hours": "of the run",
+        "assumed": "`utilisation`, `link_utilisation`, `prepare_rate` (tokens a second and core), `cores` (a device)",
+        "limits": '`[{"what": memory|network|batch|data, "ratio", "answer"}, ...]`, what breaks first at the head: needed over available, and the settings '
+                  "that mend it where it is above 1",
+    }),
     "prepared": ("`gogpt prepare RECIPE --format json`. In the set's folder lie `block-*.arrow` (Arrow streams: `input_ids`, `trained` as start and end of every "
                  "trained stretch, `file`, `row`, `key`, `conversation`, `language`), `train.npy` and `eval.npy` (which examples an epoch holds), "
                  "`set.json`, `ledger.json`, `rejects.jsonl`, `samples.jsonl`.", {
@@ -214,7 +228,7 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
 """Name -> (where it is met, {keys: meaning}). The tests compare the keys with real documents."""
 
 TITLES = {
-    "plan": "The plan", "prepared": "A prepared set", "show": "One row at every stage", "check": "Findings of a check", "finding": "A finding", "ledger": "The ledger",
+    "plan": "The plan", "cluster": "The plan for a cluster", "prepared": "A prepared set", "show": "One row at every stage", "check": "Findings of a check", "finding": "A finding", "ledger": "The ledger",
     "inspected": "An inspection of data", "listed": "A data set of the catalogue", "converted": "The ledger of a conversion", "metrics": "A step", "eval": "An evaluation", "run": "The status of a run",
     "trained": "The result of a training", "merged": "The result of a merge", "vocabulary": "A vocabulary trained", "extended": "A tokenizer extended",
     "compression": "Compression of a language", "extension": "The note of an extended tokenizer", "doctor": "The machine", "answer": "An answer", "rendered": "A rendering",

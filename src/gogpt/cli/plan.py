@@ -32,13 +32,17 @@ def command(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe (YAML).")],
     overrides: Overrides = None,
     probe: Annotated[bool, typer.Option("--probe/--no-probe", help="Time a few real micro-batches for the time estimate.")] = True,
+    cluster: Annotated[str | None, typer.Option("--cluster", metavar="COUNTxDEVICE", help="Work it out for a cluster that is not here: 8xA100-80G, 1024xH100-80G, or "
+                                                "'8 x 80 @ 312' (GiB, TFLOPS). Reads config.json alone, no data.")] = None,
+    tokens: Annotated[float | None, typer.Option("--tokens", min=1, help="Of a cluster's whole run; without it, train.max_steps full steps.")] = None,
+    utilisation: Annotated[float, typer.Option("--utilisation", min=0.01, max=1, help="Of a cluster's peak: what is assumed to be reached.")] = 0.4,
     output_format: Format = "text",
     lang: Lang = "auto",
     quiet: Quiet = False,
 ) -> int:
     """Show what will happen; write nothing.
 
-    Steps, tokens, learning rates (drawn), memory, time.
+    Steps, tokens, learning rates (drawn), memory, time. With --cluster: memory, traffic and time there, and what breaks first.
     """
     from gogpt.cli.observer import TerminalObserver
     from gogpt.config import load_recipe
@@ -46,6 +50,10 @@ def command(
 
     spoken = pick_lang(lang)
     config = load_recipe(recipe, overrides or [])
+    if cluster is not None:
+        from gogpt.cli.cluster import show_cluster
+
+        return show_cluster(config, cluster, tokens=tokens, utilisation=utilisation, output_format=output_format, lang=spoken)
     check_passed_keys(config)
     seconds = None
     with TerminalObserver(err(), spoken, quiet=quiet) as watching:

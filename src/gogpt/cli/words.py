@@ -9,6 +9,34 @@ from __future__ import annotations
 from typing import Any
 
 ZH = {
+    "cluster   {count} x {device} ({source}), {engine}": "集群      {count} x {device}（{source}），{engine}",
+    "model     {method}: {trained} of {all} parameters": "模型      {method}：训练 {all} 个参数中的 {trained} 个",
+    "batch     {batch} rows of {length} tokens = {micro} x {accumulation} accumulated x {count} devices; {tokens} tokens a step":
+        "批次      {batch} 行，每行 {length} 个 token = {micro} x {accumulation} 次累积 x {count} 个设备；每步 {tokens} 个 token",
+    "memory    {total} of {available} a device = {parts}": "显存      每个设备 {available} 中占 {total} = {parts}",
+    "compute   {ops} operations a token ({more} of them for recomputation): {seconds} s a step":
+        "计算      每个 token {ops} 次运算（其中 {more} 用于重计算）：每步 {seconds} 秒",
+    "network   each device sends {sent} a step: {seconds} s": "通信      每个设备每步发送 {sent}：{seconds} 秒",
+    "a step    {seconds} s = the slower of the two + {update} s for the update":
+        "每步      {seconds} 秒 = 两者中较慢的 + 更新 {update} 秒",
+    "run       {tokens} tokens, {steps} steps: {time}, {rate} tokens/s, {hours} device hours":
+        "全程      {tokens} 个 token，{steps} 步：{time}，每秒 {rate} 个 token，{hours} 设备小时",
+    "assumed   {utilisation} of the peak, {link} of the links' rate, rows full, traffic hidden behind compute, {prepare} tokens/s prepared by {cores} core a device":
+        "假设      达到峰值的 {utilisation}，链路速率的 {link}，各行填满，通信与计算重叠，每个设备配 {cores} 个核，每核每秒准备 {prepare} 个 token",
+    "holds     {what}: {share} of the limit": "足够      {what}：占上限的 {share}",
+    "breaks    {what}: {share} of the limit; mended by {answer}": "不足      {what}：占上限的 {share}；可用 {answer} 解决",
+    "breaks    {what}: {share} of the limit; no setting mends it on these devices, take more of them":
+        "不足      {what}：占上限的 {share}；在这些设备上没有设置能解决，请增加设备",
+    "weights": "权重",
+    "optimizer": "优化器",
+    "copies": "计算用副本",
+    "activations": "激活",
+    "reserve": "预留",
+    "network": "通信",
+    "batch": "批次大小",
+    "data": "数据准备",
+    "host      {size} a device lies in the CPU's memory; what moving it costs is not counted": "主机      每个设备有 {size} 放在 CPU 内存中；搬运的时间未计入",
+    "{n} days": "{n} 天",
     "tool      {release}, {method}, {precision}": "工具      {release}，{method}，{precision}",
     "batch     {micro} x {accumulation} x {world} processes = {batch} sequences a step": "批次      {micro} x {accumulation} x {world} 个进程 = 每步 {batch} 个序列",
     "steps     about {steps:,}, learning rate up to {rate:g} ({schedule})": "步数      约 {steps:,}，学习率最高 {rate:g}（{schedule}）",

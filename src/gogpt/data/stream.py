@@ -231,7 +231,7 @@ class ExampleStream:
             examples = everything.select(order)
             bins = pack(examples.lengths, self.config.max_length) if self.config.packing else one_per_row(len(examples))
         _note_counts(filling.ledger, filling.counts)
-        return Buffer(number=number, examples=examples, rows=tuple(bins[i] for i in draw.permutation(len(bins)).tolist()), ledger=filling.ledger,
+        return Buffer(number=number, examples=examples, rows=bins.select(draw.permutation(len(bins))), ledger=filling.ledger,
                       num_examples=len(everything), rejects=filling.rejects, told=told)
 
 
