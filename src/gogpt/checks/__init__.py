@@ -243,6 +243,6 @@ def _near(code: str, known: Sequence[str]) -> list[str]:
     """Up to three codes that may have been meant: swapped characters, a near code, or the check's name."""
     by_name = {name: c for c, name in _NAMES.items()}
     swapped = [c for c in known if sorted(c) == sorted(code.upper())]
-    named = difflib.get_close_matches(code.lower(), list(by_name), n=1)
+    named = difflib.get_close_matches(code.lower(), list(by_name), n=1, cutoff=0.7)
     close = difflib.get_close_matches(code.upper(), known, n=3)
     return list(dict.fromkeys([*swapped, *(by_name[n] for n in named), *close]))[:3]
