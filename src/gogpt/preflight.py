@@ -151,7 +151,7 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
         plan, file = driven_by_file(config, plan)
     data = count_collated(prepared, plan, tokenizer)
     if config.stage != "pretrain":
-        seen = look_at_answers(prepared.train, data.stop_ids)
+        seen = look_at_answers(prepared.train, data.stop_ids, tokenizer.decode)
         data = replace(data, answers_looked=seen.looked, same_answer=seen.same, same_answer_text=tokenizer.decode(list(seen.most))[:80],
                        long_answers=seen.long, answers_in_prompts=seen.inside)
     if config.stage == "pretrain":  # what cutting into rows leaves without a predecessor is not trained

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ from gogpt.records import IGNORE_INDEX
 
 NUM_LOOKED = 2000
 """Examples that are looked at, evenly spread."""
+NUM_READ = 500
+"""Answers that are looked for in their prompts."""
 LONG = 8
 """Tokens from which an answer is long enough not to stand in a prompt by chance; names and labels that are extracted are shorter."""
 
@@ -21,7 +23,7 @@ LONG = 8
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
     """``looked``: trained answers. ``same``: how many are the most frequent one, whose ids are ``most``. ``long``: those of LONG tokens
-    and more, and ``inside``: how many of them stand, whole but for their first and last token, in what comes before them."""
+    and more, as far as NUM_READ of them, and ``inside``: how many of those stand, as text, in what comes before them."""
 
     looked: int
     same: int
@@ -30,8 +32,11 @@ class Answers:
     inside: int
 
 
-def look_at_answers(train: ExampleSet, stop_ids: tuple[int, ...]) -> Answers:
-    """Of up to NUM_LOOKED examples. A stop token at the end of an answer is no part of it."""
+def look_at_answers(train: ExampleSet, stop_ids: tuple[int, ...], decode: Callable[[list[int]], str]) -> Answers:
+    """Of up to NUM_LOOKED examples. A stop token at the end of an answer is no part of it.
+
+    What stands in a prompt is compared as text: in the middle of a sentence the same words are other tokens.
+    """
     chosen = range(len(train)) if len(train) <= NUM_LOOKED else np.linspace(0, len(train) - 1, NUM_LOOKED).astype(int)
     seen: Counter[tuple[int, ...]] = Counter()
     long = inside = 0
@@ -42,9 +47,10 @@ def look_at_answers(train: ExampleSet, stop_ids: tuple[int, ...]) -> Answers:
                 end -= 1
             answer = example.input_ids[begin:end]
             seen[tuple(answer.tolist())] += 1
-            if end - begin >= LONG:
+            if end - begin >= LONG and long < NUM_READ:
                 long += 1
-                inside += _stands_in(answer[1:-1], example.input_ids[:begin])
+                text = decode(answer.tolist()).strip()
+                inside += bool(text) and text in decode(example.input_ids[:begin].tolist())
     most, same = seen.most_common(1)[0] if seen else ((), 0)
     return Answers(looked=seen.total(), same=same, most=most, long=long, inside=inside)
 
@@ -54,11 +60,3 @@ def _runs(labels: npt.NDArray[np.int32]) -> Iterator[tuple[int, int]]:
     trained = np.concatenate([[False], labels != IGNORE_INDEX, [False]])
     borders = np.flatnonzero(trained[1:] != trained[:-1])
     return ((int(a), int(b)) for a, b in zip(borders[::2], borders[1::2], strict=True))
-
-
-def _stands_in(part: npt.NDArray[np.int32], whole: npt.NDArray[np.int32]) -> bool:
-    wanted, text = part.astype("<i4").tobytes(), whole.astype("<i4").tobytes()
-    at = text.find(wanted)
-    while at >= 0 and at % 4:
-        at = text.find(wanted, at + 1)
-    return at >= 0

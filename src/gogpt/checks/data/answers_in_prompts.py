@@ -14,7 +14,7 @@ LEAST = 20
 """Answers below which a share says nothing."""
 
 MESSAGE = Text(
-    en="{inside} of {long} answers of {least_tokens} tokens and more stand whole in their own prompts ({share:.0%}): the model learns to copy",
+    en="{inside} of {long} answers of {least_tokens} tokens and more stand whole in their prompts ({share:.0%}): the model learns to copy",
     zh="在 {least_tokens} 个 token 以上的 {long} 个回答中，有 {inside} 个完整地出现在自己的提示里（{share:.0%}）：模型学会的是照抄",
 )
 FIX = Text(
@@ -42,8 +42,8 @@ CHECK = Check(
     page=Page(
         title=Text(en="answers stand in their own prompts", zh="回答出现在自己的提示里"),
         what=Text(
-            en="Whether 8 of 10 answers of at least 8 tokens stand in what comes before them, token by token, among up to 2,000 examples spread evenly over the set.",
-            zh="在均匀取出的至多 2000 个样本中，检查 8 个 token 以上的回答是否有八成逐个 token 地出现在其前文里。",
+            en="Whether 8 of 10 answers of at least 8 tokens stand, word for word, in what comes before them, among up to 500 of examples spread evenly over the set.",
+            zh="在均匀取出的样本的至多 500 个回答中，检查 8 个 token 以上的回答是否有八成一字不差地出现在其前文里。",
         ),
         why=Text(
             en="A prompt that was built from the wrong column holds its answer. The loss falls to nearly 0, which looks like success; asked without the answer in the "
@@ -54,11 +54,11 @@ CHECK = Check(
             en="Look at the painted tokens of a row (gogpt show FILE:ROW). Quoting, translation memory and the like copy on purpose.",
             zh="用 gogpt show FILE:ROW 查看一行中被训练的 token。引用、翻译记忆等任务本来就要照抄。",
         ),
-        example="""warning DAT315: 1890 of 1960 answers of 8 tokens and more stand whole in their own prompts (96%): the model learns to copy
+        example="""warning DAT315: 480 of 500 answers of 8 tokens and more stand whole in their prompts (96%): the model learns to copy
   fix: take the answers out of the prompts (gogpt show FILE:ROW shows one); where copying is the task, nothing is wrong
 
 gogpt show data/train.jsonl:1""",
     ),
-    fires=(Facts(data=replace(DATA, long_answers=1960, answers_in_prompts=1890)), Facts(data=replace(DATA, long_answers=20, answers_in_prompts=16))),
-    silent=(Facts(data=DATA), Facts(data=replace(DATA, long_answers=1000, answers_in_prompts=500)), Facts(data=replace(DATA, long_answers=19, answers_in_prompts=19))),
+    fires=(Facts(data=replace(DATA, long_answers=500, answers_in_prompts=480)), Facts(data=replace(DATA, long_answers=20, answers_in_prompts=16))),
+    silent=(Facts(data=DATA), Facts(data=replace(DATA, long_answers=500, answers_in_prompts=250)), Facts(data=replace(DATA, long_answers=19, answers_in_prompts=19))),
 )
