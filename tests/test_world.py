@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -208,3 +209,19 @@ def test_a_process_that_the_system_ended_comes_first(tmp_path: Path) -> None:
         _told(_Ended({0: (70, 1.5), 1: (-9, 1.0)}), tmp_path)  # type: ignore[arg-type]
     assert (told.value.code, told.value.where) == ("RUN630", "rank 1")
     assert "SIGKILL" in told.value.message
+
+
+def test_the_lock_of_a_broken_build_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every later start of DeepSpeed would wait for it, without end and without a word."""
+    from gogpt import engines
+
+    lock = tmp_path / "cpu_adam" / "lock"
+    lock.parent.mkdir()
+    lock.touch()
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    engines.before_deepspeed()  # a build that goes on
+    os.utime(lock, (0, 0))
+    with pytest.raises(GogptError) as told:
+        engines.before_deepspeed()
+    assert (told.value.code, told.value.where) == ("ENV115", str(lock))
