@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from gogpt import loss
 from gogpt.attention import DOCUMENTS
-from gogpt.batches import TENSORS
+from gogpt.batches import tensors_of
 from gogpt.packing import batch_rows, pack
 from gogpt.records import IGNORE_INDEX, Example, Origin
 
@@ -38,7 +38,7 @@ def packed_rows(count: int, length: int, capacity: int, seed: int) -> list[dict[
         ids = rng.integers(0, VOCAB, n).astype(np.int32)
         examples.append(Example(input_ids=ids, labels=ids, origin=Origin(path="random", row=1)))
     batches = [batch_rows([[examples[i] for i in b]], pad_id=0) for b in pack(sizes, capacity)]
-    return [{name: torch.from_numpy(getattr(b, name)) for name in TENSORS} for b in batches]
+    return [tensors_of(b) for b in batches]
 
 
 def step(model: Any, batches: list[dict[str, torch.Tensor]], of: str) -> tuple[float, torch.Tensor]:
@@ -87,7 +87,7 @@ def head(asked: argparse.Namespace) -> None:
         labels[begin : begin + many] = ids[begin : begin + many]
         rows.append([Example(input_ids=ids, labels=labels, origin=Origin(path="random", row=row + 1))])
     batch = batch_rows(rows, pad_id=0)
-    batches = [{name: torch.from_numpy(getattr(batch, name)) for name in TENSORS}]
+    batches = [tensors_of(batch)]
     own, usual = loss.decoder_of, loss.CHUNK_BYTES
     ways = {"columns": (lambda model: None, usual), "positions": (own, usual), "chunks of 40 positions": (own, 40 * WHOLE_VOCAB * 4)}
     seconds: dict[str, list[float]] = {name: [] for name in ways}

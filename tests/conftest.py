@@ -144,6 +144,14 @@ def rows(count: int, *, start: int = 0, turns: int = 1) -> list[dict[str, Any]]:
     return out
 
 
+SYSTEM = "You are a helpful assistant, a user asks, the assistant answers: one two three four five, " * 3
+
+
+def under_a_system_text(count: int = 24) -> list[dict[str, Any]]:
+    """Conversations that all begin with one system text, longer than they are."""
+    return [{"messages": [{"role": "system", "content": SYSTEM}, *row["messages"]]} for row in rows(count, turns=2)]
+
+
 def write_jsonl(path: Path, items: list[Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(x, ensure_ascii=False) + "\n" for x in items), encoding="utf-8")

@@ -172,6 +172,9 @@ class TrainConfig(_Part):
     adam_epsilon: float = Field(1e-8, gt=0)
     max_grad_norm: float = Field(1.0, ge=0, description="clip the gradient norm; 0 does not clip")
     gradient_checkpointing: bool = False
+    shared_prefixes: Literal["auto", "on", "off"] = Field(
+        "auto", description="examples of a step that begin alike are computed once up to where they part: the same gradient from fewer tokens; auto: where "
+        "it saves enough and the model allows it, which `gogpt plan` tells")
     eval_every: int | None = Field(None, ge=1, description="steps; default: once an epoch, and at the end")
     save_every: int | None = Field(None, ge=1, description="steps; default: once an epoch")
     keep_checkpoints: int = Field(2, ge=1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,35 +35,72 @@ def takes_positions(model: Any) -> bool:
     return "logits_to_keep" in inspect.signature(base.forward).parameters
 
 
-def model_inputs(model: Any, batch: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, Any]:
+def model_inputs(model: Any, batch: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     """Keyword arguments of the forward pass, as training has them."""
     return forward_inputs(batch, dtype, getattr(base_of(model).config, "_attn_implementation", None))
 
 
-def summed_loss(model: Any, batch: dict[str, torch.Tensor], dtype: torch.dtype) -> tuple[torch.Tensor, int]:
-    """Sum of the cross-entropy over the trained tokens of a micro-batch, in float32, and their number.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entries:
+    """What a micro-batch ``[B, T]`` trains, as a list: position ``places[index[e]]`` of the flattened rows predicts ``targets[e]``, ``weights[e]`` times.
 
-    ``labels`` ``[B, T]`` are unshifted: position t predicts ``labels[t + 1]``. The head runs only on positions that predict a trained token:
+    ``places``: ``[K]``, ascending, each once; ``index``, ``targets``, ``weights``: ``[E]``, by ascending place. ``plain``: K = E and every weight is 1.
+    """
+
+    places: torch.Tensor
+    index: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+    count: int
+    plain: bool
+
+
+def entries_of(batch: Mapping[str, Any]) -> Entries:
+    """Of rows with ``at``, ``targets`` and ``weights`` (see ``trees.Forest``), or with unshifted ``labels`` ``[B, T]``: position t predicts ``labels[t + 1]``."""
+    if "at" in batch:
+        at, targets, weights = batch["at"], batch["targets"], batch["weights"]
+        places, index = torch.unique_consecutive(at, return_inverse=True)
+        return Entries(places=places, index=index, targets=targets, weights=weights.float(), count=int(batch["trained"]),
+                       plain=len(places) == len(at) == int(batch["trained"]))
+    labels = batch["labels"]
+    next_ones = F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX).flatten()
+    places = (next_ones != IGNORE_INDEX).nonzero().flatten()
+    return Entries(places=places, index=torch.arange(len(places), device=labels.device), targets=next_ones[places],
+                   weights=torch.ones(len(places), device=labels.device), count=len(places), plain=True)
+
+
+def summed_loss(model: Any, batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[torch.Tensor, int]:
+    """Sum of the cross-entropy over the trained tokens of a micro-batch, in float32, and their number (of shared rows: those of all examples).
+
+    The head runs only on positions that predict a trained token:
     K of them give logits ``[K, V]``, in chunks of CHUNK_BYTES where they are many. Inside an engine (DDP, DeepSpeed, FSDP2), whose wrapper must
     see one whole forward pass, it runs on every position at which some row predicts one, ``[B, K', V]``, and in one piece. Without any
     trained token the sum is 0 and still has a gradient.
     """
-    targets = batch["labels"][:, 1:]
-    wanted = targets != IGNORE_INDEX
-    count = int(wanted.sum())
+    entries = entries_of(batch)
     inputs = model_inputs(model, batch, dtype)
-    columns = wanted.any(dim=0).nonzero().flatten()
-    if count and takes_positions(model) and (decoder := decoder_of(model)) is not None:
-        loss = _loss_at(model, decoder, inputs, wanted, targets[wanted])
+    length = inputs["input_ids"].shape[1]
+    if entries.count and takes_positions(model) and (decoder := decoder_of(model)) is not None:
+        loss = _loss_at(model, decoder, inputs, entries)
         if loss is not None:
-            return loss, count
-    if takes_positions(model) and 0 < columns.numel() < targets.shape[1]:
+            return loss, entries.count
+    columns = torch.unique(entries.places % length)
+    if takes_positions(model) and 0 < columns.numel() < length:
         logits = model(**inputs, logits_to_keep=columns).logits
-        targets, wanted = targets[:, columns], wanted[:, columns]
+        logits = logits[entries.places // length, torch.searchsorted(columns, entries.places % length)]
     else:
-        logits = model(**inputs).logits[:, :-1]
-    loss = F.cross_entropy(logits[wanted].float(), targets[wanted], reduction="sum")
-    return loss, count
+        logits = model(**inputs).logits.flatten(0, 1)[entries.places]
+    return cross_entropy(logits, entries), entries.count
+
+
+def cross_entropy(logits: torch.Tensor, entries: Entries) -> torch.Tensor:
+    """Of logits ``[K, V]`` at the entries' places: the weighted sum over their targets, in float32."""
+    logits = logits.float()
+    if entries.plain:
+        return F.cross_entropy(logits, entries.targets, reduction="sum")
+    # A position's log-sum-exp is the same for all of its targets.
+    losses = logits.logsumexp(-1)[entries.index] - logits[entries.index, entries.targets]
+    return (losses * entries.weights).sum()
 
 
 def decoder_of(model: Any) -> torch.nn.Module | None:
@@ -73,22 +112,20 @@ def decoder_of(model: Any) -> torch.nn.Module | None:
     return decoder if isinstance(decoder, torch.nn.Module) and decoder is not base else None
 
 
-def _loss_at(
-    model: Any, decoder: torch.nn.Module, inputs: dict[str, Any], wanted: torch.Tensor, targets: torch.Tensor
-) -> torch.Tensor | None:
-    """The summed loss of ``targets`` ``[K]`` at the positions ``wanted`` ``[B, T - 1]``; None where the model does not lend itself to it.
+def _loss_at(model: Any, decoder: torch.nn.Module, inputs: dict[str, Any], entries: Entries) -> torch.Tensor | None:
+    """The summed loss of ``entries``; None where the model does not lend itself to it.
 
-    Between decoder and head the hidden states of these positions take the place of all, ``[1, K, H]``, and what follows is the model's own forward
+    Between decoder and head the hidden states of their places take the place of all, ``[1, K, H]``, and what follows is the model's own forward
     pass: tied or adapted heads, scaled and capped logits are what they are in it.
     """
-    num_tokens = len(targets)
-    chunks = min(num_tokens, math.ceil(num_tokens * int(base_of(model).config.get_text_config().vocab_size) * 4 / CHUNK_BYTES))
+    num_places = len(entries.places)
+    chunks = min(num_places, math.ceil(num_places * int(base_of(model).config.get_text_config().vocab_size) * 4 / CHUNK_BYTES))
     chosen: list[tuple[torch.Tensor, Any]] = []  # the hidden states, and the class of what the decoder gives
 
     def choose(module: Any, args: Any, out: Any) -> Any:
         hidden = getattr(out, "last_hidden_state", None)
         if hidden is not None and hidden.shape[:2] == inputs["input_ids"].shape and not chosen:
-            trained = hidden[:, :-1][wanted][None]
+            trained = hidden.flatten(0, 1).index_select(0, entries.places)[None]
             chosen.append((trained, type(out)))
             # Of a head that will run in chunks this pass computes one position, to no use.
             out.last_hidden_state = trained if chunks == 1 else trained[:, :1].detach()
@@ -100,21 +137,31 @@ def _loss_at(
     finally:
         hook.remove()
     if not chosen:  # its decoder is another one: these are the logits of all positions
-        return F.cross_entropy(logits[:, :-1][wanted].float(), targets, reduction="sum")
-    if logits.shape[:2] != (1, num_tokens if chunks == 1 else 1):
+        return cross_entropy(logits.flatten(0, 1)[entries.places], entries)
+    if logits.shape[:2] != (1, num_places if chunks == 1 else 1):
         return None
     if chunks == 1:
-        return F.cross_entropy(logits[0].float(), targets, reduction="sum")
+        return cross_entropy(logits[0], entries)
 
     (trained, kind), = chosen
 
-    def part(hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        logits = _finished(model, decoder, kind(last_hidden_state=hidden[None]), inputs["input_ids"])
-        return F.cross_entropy(logits.float(), ids, reduction="sum")
+    def part(hidden: torch.Tensor, some: Entries) -> torch.Tensor:
+        return cross_entropy(_finished(model, decoder, kind(last_hidden_state=hidden[None]), inputs["input_ids"]), some)
 
-    parts = zip(trained[0].tensor_split(chunks), targets.tensor_split(chunks), strict=True)
-    losses = [checkpoint(part, hidden, ids, use_reentrant=False) for hidden, ids in parts]
+    parts = zip(trained[0].tensor_split(chunks), split_entries(entries, chunks), strict=True)
+    losses = [checkpoint(part, hidden, some, use_reentrant=False) for hidden, some in parts]
     return torch.stack(losses).sum()
+
+
+def split_entries(entries: Entries, chunks: int) -> Iterator[Entries]:
+    """The entries of each of ``chunks`` parts of the places, cut as ``tensor_split`` cuts these."""
+    first = 0
+    for places in entries.places.tensor_split(chunks):
+        last = first + len(places)
+        a, b = torch.searchsorted(entries.index, torch.tensor([first, last], device=entries.index.device)).tolist()
+        yield Entries(places=places, index=entries.index[a:b] - first, targets=entries.targets[a:b], weights=entries.weights[a:b],
+                      count=entries.count, plain=entries.plain)
+        first = last
 
 
 def _finished(model: Any, decoder: torch.nn.Module, out: Any, input_ids: torch.Tensor) -> torch.Tensor:

@@ -240,24 +240,22 @@ def _write_json(path: Path, document: Any) -> None:
     path.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def forward_inputs(batch: dict[str, torch.Tensor], dtype: torch.dtype, attention: str | None) -> dict[str, Any]:
-    """Keyword arguments of a forward pass for ``input_ids``, ``position_ids``, ``document_ids`` ``[B, T]``.
+def forward_inputs(batch: Mapping[str, Any], dtype: torch.dtype, attention: str | None) -> dict[str, Any]:
+    """Keyword arguments of a forward pass for ``input_ids``, ``position_ids`` and ``ends``, ``[B, T]``.
 
-    One document a row, padded on the right: causal attention already keeps it from the padding. Several: an
+    Without ``ends`` every row is one document, padded on the right: causal attention already keeps it from the padding. With them
+    (``attention.explicit_mask`` says what they are) an
     explicit additive mask ``[B, 1, T, T]`` is right for every attention implementation that takes one (without it,
     and with use_cache left on, documents leak into each other in silence: measured, logits differ by 24).
-    FlashAttention takes no mask; it finds the documents by their restarting positions. ``attention.DOCUMENTS`` takes the ids of the documents
+    FlashAttention takes no mask; it finds the documents by their restarting positions. ``attention.DOCUMENTS`` takes ``ends``
     in the mask's place, ``[B, 1, 1, T]``.
     """
-    documents = batch["document_ids"]
     inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
-    if int(documents.max()) <= 0:
+    ends = batch.get("ends")
+    if ends is None:
         return inputs
     inputs["position_ids"] = batch["position_ids"]
     if attention is not None and "flash" in attention:
         return inputs
-    if attention == DOCUMENTS:
-        inputs["attention_mask"] = documents[:, None, None, :]
-    else:
-        inputs["attention_mask"] = explicit_mask(documents, dtype)
+    inputs["attention_mask"] = ends[:, None, None, :] if attention == DOCUMENTS else explicit_mask(ends, dtype)
     return inputs

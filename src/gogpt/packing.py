@@ -177,6 +177,7 @@ def batch_rows(rows: Sequence[Sequence[Example]], pad_id: int, *, across: bool =
     labels = np.full(shape, IGNORE_INDEX, dtype=np.int64)
     position_ids = np.zeros(shape, dtype=np.int64)
     document_ids = np.full(shape, -1, dtype=np.int64)
+    ends = np.tile(np.arange(shape[1]), (shape[0], 1))
     for r, row in enumerate(rows):
         at = 0
         for d, example in enumerate(row):
@@ -187,6 +188,8 @@ def batch_rows(rows: Sequence[Sequence[Example]], pad_id: int, *, across: bool =
             labels[r, at] = example.input_ids[0] if across and at else IGNORE_INDEX
             position_ids[r, at:end] = np.arange(example.num_tokens) + (at if across else 0)
             document_ids[r, at:end] = 0 if across else d
+            ends[r, at:end] = sizes[r] if across else end
             at = end
     origins = tuple(tuple(e.origin for e in row) for row in rows)
-    return Batch(input_ids=input_ids, labels=labels, position_ids=position_ids, document_ids=document_ids, origins=origins)
+    return Batch(input_ids=input_ids, labels=labels, position_ids=position_ids, document_ids=document_ids,
+                 ends=ends if int(document_ids.max(initial=0)) > 0 else None, origins=origins)

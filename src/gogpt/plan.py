@@ -17,6 +17,8 @@ from gogpt.modelfiles import Checkpoint, count_trainable
 from gogpt.packing import Bins, cut_documents, one_per_row, pack
 from gogpt.quantisation import quantisation_of, split_modules, weight_bytes
 from gogpt.schedules import Rate
+from gogpt.sharing import Sharing, decide, quadratic_of
+from gogpt.trees import LEAST_SHARED, StepShape
 
 _DOCUMENTS = 0x646F6373
 """What tells the order of documents from other draws under one seed."""
@@ -75,6 +77,10 @@ class RunPlan:
     parameters: int
     trainable_parameters: int
     memory: Memory
+    sharing: Sharing
+    """whether examples that begin alike are computed once up to where they part"""
+    quadratic: float = math.inf
+    """tokens that a token must see for its attention to cost as much as its products with the weights"""
     quantised_parameters: int = 0
     """of the parameters: those held in 4 bits"""
     quant_type: str | None = None
@@ -83,6 +89,15 @@ class RunPlan:
     """the scheduler of a DeepSpeed file, which sets the learning rates in place of the recipe's schedule"""
     rates: Rate | None = None
     """its rates"""
+
+    @property
+    def laid_out(self) -> bool:
+        """Whether each step's examples are laid out over its micro-batches as a whole (packed conversations that are all there)."""
+        return self.packing and self.stage == "sft" and not self.streaming
+
+    def shape(self, *, flat: bool, shares: bool, spread: bool = False) -> StepShape:
+        """What holds a step. ``flat``: attention takes a micro-batch as one long row; ``spread``: see ``StepShape``."""
+        return step_shape(self.accumulation, self.micro_batch_size, self.max_length, self.world_size, self.quadratic, flat=flat, shares=shares, spread=spread)
 
     @property
     def streaming(self) -> bool:
@@ -126,6 +141,7 @@ class RunPlan:
             "accumulation": self.accumulation, "world_size": self.world_size, "precision": self.precision,
             "stage": self.stage, "across_documents": self.across_documents, "method": self.method, "max_length": self.max_length, "packing": self.packing, "rows": self.num_rows, "sampled_rows": self.sampled_rows,
             "examples": self.bins.num_examples, "tokens": self.tokens, "trained_tokens": self.trained_tokens,
+            "shared_prefixes": self.sharing.on, "why_not_shared": self.sharing.why, "computed_tokens": round(self.tokens * self.sharing.share),
             "tokens_per_step": round(self.tokens * per_step, 1),
             "trained_tokens_per_step": round(self.trained_tokens * per_step, 1),
             "parameters": self.parameters, "trainable_parameters": self.trainable_parameters,
@@ -185,6 +201,11 @@ def pick_weights_dtype(config: RunConfig, precision: str) -> str:
     return {"bf16": "bfloat16", "fp16": "float16"}[precision]
 
 
+def step_shape(turns: int, micro_batch_size: int, max_length: int, processes: int, quadratic: float, *, flat: bool, shares: bool, spread: bool = False) -> StepShape:
+    return StepShape(turns=turns, rows=1 if flat else micro_batch_size, capacity=max_length * micro_batch_size if flat else max_length, processes=processes,
+                     least=LEAST_SHARED if shares else None, quadratic=quadratic, spread=spread)
+
+
 def document_rows(config: RunConfig, documents: ExampleSet, *, seed: int | None) -> tuple[ExampleSet, Bins]:
     """Stage pretrain: the pieces of documents in an order drawn by ``seed`` (None: as they stand), and those of each full row."""
     order = np.arange(len(documents)) if seed is None else np.random.default_rng([seed, _DOCUMENTS]).permutation(len(documents))
@@ -207,14 +228,17 @@ def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env:
     dtype = pick_weights_dtype(config, precision)
     epochs = total / len(bins) if bins and not sampled_rows else 0.0
     quant = quantisation_of(config, checkpoint.folder, dtype)
+    order = row_order(len(bins), 0 if sampled_rows else total, config.train.seed)
+    accumulation, quadratic = max(1, config.train.batch_size // (config.train.micro_batch_size * world)), quadratic_of(checkpoint)
+    shape = step_shape(accumulation, config.train.micro_batch_size, config.data.max_length, world, quadratic, flat=True, shares=True)
     return RunPlan(
         steps=steps, warmup_steps=count_warmup(config.train, steps), schedule=config.train.schedule,
         learning_rate=config.train.learning_rate, min_lr_ratio=config.train.min_lr_ratio,
         epochs=epochs, batch_size=config.train.batch_size,
         micro_batch_size=config.train.micro_batch_size,
-        accumulation=max(1, config.train.batch_size // (config.train.micro_batch_size * world)), world_size=world,
+        accumulation=accumulation, world_size=world, quadratic=quadratic, sharing=decide(config, checkpoint, bins, order, train, shape),
         precision=precision, weights_dtype=dtype, method=config.method.kind, max_length=config.data.max_length,
-        packing=config.data.packing, bins=bins, order=row_order(len(bins), 0 if sampled_rows else total, config.train.seed),
+        packing=config.data.packing, bins=bins, order=order,
         tokens=train.num_tokens, trained_tokens=train.num_trained + (len(train) - len(bins) if across else 0), across_documents=across,
         stage=config.stage, parameters=sum(math.prod(s) for s, _ in checkpoint.tensors.values()),
         trainable_parameters=count_trainable(checkpoint, config.method),

@@ -27,6 +27,7 @@ from gogpt.show import pick_samples
 from gogpt.templates import NO_TEMPLATE, Template, pick_template
 from gogpt.tokenize import Tokenizer
 from gogpt.tokenize.compare import stretches_of, tokenizer_facts
+from gogpt.trees import grow, step_groups
 from gogpt.weights import rows_at_mean
 from gogpt.world import refuse_parallel
 
@@ -201,9 +202,16 @@ def count_collated(prepared: Prepared, plan: RunPlan, tokenizer: Tokenizer) -> D
     rows = [[prepared.train[i] for i in bins] for bins in plan.bins[:NUM_COLLATED]]
     before = sum(int(np.isin(e.labels[1:], stops).sum()) for row in rows for e in row)
     after = 0
-    for at in range(0, len(rows), plan.micro_batch_size):
-        batch = batch_rows(rows[at : at + plan.micro_batch_size], pad_id(tokenizer), across=plan.across_documents)
-        after += int(np.isin(batch.labels, stops).sum())
+    if plan.laid_out:
+        for at in range(0, len(rows), plan.batch_size):
+            examples = dict(enumerate(e for row in rows[at : at + plan.batch_size] for e in row))
+            for members, shared in step_groups([list(examples)], examples, plan.shape(flat=True, shares=plan.sharing.on)):
+                forest = grow([examples[i] for i in members], shared)
+                after += int(forest.weights[np.isin(forest.targets, stops)].sum())
+    else:
+        for at in range(0, len(rows), plan.micro_batch_size):
+            batch = batch_rows(rows[at : at + plan.micro_batch_size], pad_id(tokenizer), across=plan.across_documents)
+            after += int(np.isin(batch.labels, stops).sum())
     return replace(prepared.facts, collated_stops_in=before, collated_stops_out=after)
 
 

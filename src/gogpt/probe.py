@@ -43,10 +43,9 @@ def time_run(before: Preflight) -> float:
     seconds, tokens = 0.0, 0
     for number, at in enumerate(range(0, len(order), size)):
         batch = make([plan.bins[r] for r in order[at : at + size]])
-        batch.pop("origins")
         started = time.perf_counter()
         with autocast:
-            loss, count = summed_loss(model, {k: v.to(device) for k, v in batch.items()}, dtype)
+            loss, count = summed_loss(model, {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}, dtype)
         (loss / max(1, count)).backward()
         if device.type == "cuda":
             torch.cuda.synchronize()

@@ -71,13 +71,16 @@ class Probe:
 
     def batch(self, rows: Sequence[Sequence[Example]]) -> dict[str, Any]:
         """Rows of documents as the trainer makes batches of them, on its device."""
-        made = collate_rows(self.before.pad_id, across=self.before.plan.across_documents)(rows)
-        device = self.trainer.args.device
-        return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in made.items()}
+        return self.on_device(collate_rows(self.before.pad_id, across=self.before.plan.across_documents)(rows))
+
+    def on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {k: v.to(self.trainer.args.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
 
     def logits(self, rows: Sequence[Sequence[Example]]) -> torch.Tensor:
         """``[B, T, V]`` in float32, with the mask and the precision of training."""
-        batch = self.batch(rows)
+        return self.logits_of(self.batch(rows))
+
+    def logits_of(self, batch: dict[str, Any]) -> torch.Tensor:
         self.model.eval()
         with torch.no_grad(), self.trainer.compute_loss_context_manager():
             inputs = loss_path.model_inputs(self.model, batch, self.trainer._mask_dtype(self.model))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gogpt.batches import collate_forests
 from gogpt.checks import PROOFS as PROOF_CHECKS
 from gogpt.errors import GogptError
 from gogpt.facts import (
@@ -36,6 +37,7 @@ from gogpt.probing import NotProven, Pass, Probe, pick_rows, row_limit, untouche
 from gogpt.records import Example
 from gogpt.stops import generation, trained_stop
 from gogpt.trainer import GogptTrainer
+from gogpt.trees import plant
 
 NUM_SAMPLED = 1 << 16
 """Elements of each gradient that are compared."""
@@ -334,7 +336,25 @@ def packing(probe: Probe) -> PackingProof:
     alone = probe.logits([[d] for d in documents])
     apart = max(float((alone[d, : e - b] - row[b:e]).abs().max()) for d, (b, e) in enumerate(itertools.pairwise(borders)))
     return PackingProof(documents=len(documents), tokens=int(borders[-1]), leak=leak / scale, alone=apart / scale,
-                        tolerance=probe.tolerance)
+                        shared=shared_prefix(probe, documents) if plan.sharing.on else None, tolerance=probe.tolerance)
+
+
+def shared_prefix(probe: Probe, documents: Sequence[Example]) -> float:
+    """Two examples that begin alike, as a tree and alone: the largest difference of their logits, over the largest logit."""
+    first, second = documents[:2]
+    half = max(1, first.num_tokens // 2)
+    branch = replace(first, input_ids=np.concatenate([first.input_ids[:half], second.input_ids[:half]]),
+                     labels=np.concatenate([first.labels[:half], second.labels[:half]]))
+    forest = plant([first, branch], least=1)
+    logits = probe.logits_of(probe.on_device(collate_forests([forest], probe.before.pad_id)))[0]
+    place, worst = np.arange(forest.computed), 0.0
+    for example in (first, branch):
+        alone = probe.logits([[example]])[0]
+        # The example lies where its last token and its ancestors are.
+        paths = (np.flatnonzero((place <= t) & (t < forest.ends)) for t in place)
+        path = next(p for p in paths if np.array_equal(forest.input_ids[p], example.input_ids))
+        worst = max(worst, float((logits[path] - alone).abs().max() / alone.abs().max()))
+    return worst
 
 
 def _packed(probe: Probe) -> list[Example]:

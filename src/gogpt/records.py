@@ -121,13 +121,15 @@ class Batch:
     """One micro-batch. All arrays are ``[B, T]``, int64.
 
     ``document_ids`` numbers the documents packed into a row from 0; padding is -1. ``position_ids`` restart
-    at 0 in every document. No token attends across documents.
+    at 0 in every document. No token attends across documents: token j is seen by those of ``[j, ends[j])`` alone, of
+    padding by none. ``ends`` is None where every row is one document, which causal attention alone keeps from the padding behind it.
     """
 
     input_ids: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
     position_ids: npt.NDArray[np.int64]
     document_ids: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64] | None = None
     origins: tuple[tuple[Origin, ...], ...] = field(default=())
 
 

@@ -23,7 +23,7 @@ from transformers import set_seed
 
 from gogpt.adapters import add_method, base_note
 from gogpt.arguments import training_arguments
-from gogpt.attention import attend_by_document
+from gogpt.attention import DOCUMENTS, attend_by_document
 from gogpt.config import RunConfig
 from gogpt.data.ledger import Ledger
 from gogpt.data.stream import RowStream, read_mark
@@ -50,8 +50,10 @@ from gogpt.runfolder import (
     write_json,
     write_text,
 )
+from gogpt.sharing import refused, why_model_apart
 from gogpt.show import pick_samples, write_samples
 from gogpt.trainer import STREAM_MARK, GogptTrainer, checkpoint_of
+from gogpt.trees import StepShape
 from gogpt.watch import RUN_CHECKS, RunStopped, Watch
 from gogpt.world import World, deepspeed_settings
 
@@ -309,6 +311,7 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
         weights = find_model(config.model, weights=True)
         base = load_base(config.model, weights, plan.weights_dtype, quantisation_of(config, weights, plan.weights_dtype))
         attend_by_document(base, config.model.attention, args.device)
+        shape = step_shape(base, before, observer.note)
         model = add_method(base, config.method, weights)
         main = Ranks().main
         for path in (folder.metrics, folder.evals) if main else ():
@@ -328,7 +331,7 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
                 model=model, args=args, plan=plan, watch=watch, folder=folder,
                 train_set=before.prepared.train, eval_set=before.prepared.eval, pad_id=before.pad_id,
                 keep=config.train.keep_checkpoints, engine=config.parallel, stream=stream, passed_over=passed_over(status.rollbacks),
-                on_eval=observer.evaluated, callbacks=[rhythm],
+                on_eval=observer.evaluated, callbacks=[rhythm], shape=shape,
             )
             rhythm.recall([json.loads(line) for line in lines_up_to(folder.evals, start)], folder.checkpoint_steps())
             before = _proven(trainer, before, folder, observer, lang)
@@ -365,6 +368,22 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
     Ranks().wait()
     return Outcome(folder=folder.path, steps=step, stopped_early=rhythm.stopped_early,
                    findings=(*before.verdict.findings, *_found(status, watch)), report=report)
+
+
+def step_shape(base: Any, before: Preflight, note: Callable[[str], None]) -> StepShape | None:
+    """How the steps of this run are laid out on this model; None where the plan's rows are its rows. Raises GogptError CFG234."""
+    plan = before.plan
+    if not plan.laid_out:
+        return None
+    shares = plan.sharing.on
+    # The class fills in what config.json leaves out.
+    if shares and (why := why_model_apart(base.config.get_text_config().to_dict())) is not None:
+        if before.config.train.shared_prefixes == "on":
+            raise refused(why)
+        note(f"prefixes are not shared: {why}")
+        shares = False
+    # DeepSpeed counts its passes to know when a step ends.
+    return plan.shape(flat=base.config._attn_implementation == DOCUMENTS, shares=shares, spread=before.config.parallel.engine == "deepspeed")
 
 
 def _proven(trainer: GogptTrainer, before: Preflight, folder: RunFolder, observer: Observer, lang: str) -> Preflight:

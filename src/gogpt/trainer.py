@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import operator
 import os
 import shutil
 import time
@@ -19,7 +20,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from gogpt.batches import RankBatches, Rows, StreamRows, collate, collate_rows
+from gogpt.batches import RankBatches, Rows, Steps, StreamRows, collate, collate_rows
 from gogpt.config import ParallelConfig
 from gogpt.data.store import ExampleSet
 from gogpt.data.stream import RowStream
@@ -37,8 +38,8 @@ from gogpt.engines import (
 from gogpt.errors import GogptError
 from gogpt.loss import summed_loss
 from gogpt.plan import RunPlan
-from gogpt.records import IGNORE_INDEX
 from gogpt.runfolder import RunFolder, write_json
+from gogpt.trees import StepShape
 from gogpt.watch import Watch
 
 STREAM_MARK = "stream.json"
@@ -56,17 +57,24 @@ class GogptTrainer(Trainer):
         self, *, plan: RunPlan, watch: Watch, folder: RunFolder, train_set: ExampleSet, eval_set: ExampleSet,
         pad_id: int, keep: int, engine: ParallelConfig = ParallelConfig(), stream: RowStream | None = None,
         passed_over: Mapping[int, Mapping[str, Any] | None] | None = None, on_eval: Callable[[dict[str, float]], None] | None = None,
-        **kwargs: Any,
+        shape: StepShape | None = None, **kwargs: Any,
     ) -> None:
-        """``stream``: where the rows come from, in place of ``train_set``. ``passed_over``: steps that train nothing after a rollback, with what
+        """``shape``: how each step is laid out as a whole; None: the plan's rows are its rows. ``stream``: where the rows come from, in place of ``train_set``. ``passed_over``: steps that train nothing after a rollback, with what
         was undone of them."""
         self.plan, self.watch, self.folder, self.keep, self.on_eval = plan, watch, folder, keep, on_eval
         self.passed_over = dict(passed_over or {})
         self.protected_step: int | None = None
         self.ranks, self.engine = Ranks(), engine
         self._eval_set, self._pad_id, self._stream = eval_set, pad_id, stream
-        rows = StreamRows(stream, plan.steps * plan.batch_size) if stream is not None else Rows(plan.bins, plan.order)
-        make: Any = collate_rows(pad_id, across=plan.across_documents) if stream is not None else collate(train_set, pad_id, across=plan.across_documents)
+        rows: Any
+        make: Any
+        if shape is not None:
+            rows = Steps(plan.bins, plan.order, train_set, shape, batch_size=plan.batch_size, pad_id=pad_id, rank=self.ranks.rank)
+            make = operator.itemgetter(0)  # an item is a whole micro-batch
+        elif stream is not None:
+            rows, make = StreamRows(stream, plan.steps * plan.batch_size), collate_rows(pad_id, across=plan.across_documents)
+        else:
+            rows, make = Rows(plan.bins, plan.order), collate(train_set, pad_id, across=plan.across_documents)
         super().__init__(train_dataset=rows, data_collator=make, **kwargs)
         # The number of trained tokens of the step comes to compute_loss whatever the model's signature says.
         self.model_accepts_loss_kwargs = True
@@ -80,7 +88,9 @@ class GogptTrainer(Trainer):
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
     def get_train_dataloader(self) -> Any:
-        """Of several processes each has its own micro-batches of every step, and as many as the others (``RankBatches``)."""
+        """Of several processes each has its own micro-batches of every step, and as many as the others."""
+        if isinstance(self.train_dataset, Steps):
+            return DataLoader(self.train_dataset, batch_sampler=self.train_dataset.slots(), collate_fn=self.data_collator, pin_memory=self.args.dataloader_pin_memory)
         if self.ranks.size == 1:
             return super().get_train_dataloader()
         batches = RankBatches(len(self.train_dataset), batch_size=self.plan.batch_size, micro_batch_size=self.plan.micro_batch_size,
@@ -137,17 +147,14 @@ class GogptTrainer(Trainer):
     # -- loss --------------------------------------------------------------------------------------
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        count = sum(int((b["labels"][:, 1:] != IGNORE_INDEX).sum()) for b in batch_samples)
-        return torch.tensor(int(self.ranks.gather([count]).sum()), device=device)
+        return torch.tensor(int(self.ranks.gather([sum(b["trained"] for b in batch_samples)]).sum()), device=device)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        origins, spare = inputs.pop("origins", None), inputs.pop("spare", False)
         total, count = summed_loss(model, inputs, self._mask_dtype(model))
         if model.training:
-            tokens = 0 if spare else int((inputs["document_ids"] >= 0).sum())
-            self.watch.micro_batch(total, count, tokens, {**inputs, "origins": origins})
+            self.watch.micro_batch(total, count, inputs["tokens"], inputs["computed"], inputs)
             if self.is_deepspeed_enabled and self.accelerator.sync_gradients:  # its backward pass updates
                 self._before_update(None)
         # Every engine averages gradients over the processes; the divisor is the tokens of all of them.
@@ -162,8 +169,9 @@ class GogptTrainer(Trainer):
         return int(self.state.global_step) + 1 in self.passed_over
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
-        """No forward and no backward pass in a step that is passed over: without gradients the optimizer leaves weights and moments alone."""
-        if self.passes_over:
+        """No forward and no backward pass of a micro-batch that holds nothing, or in a step that is passed over: without gradients the optimizer leaves
+        weights and moments alone."""
+        if self.passes_over or not inputs["input_ids"].numel():
             return torch.zeros((), device=self.args.device)
         return super().training_step(model, inputs, num_items_in_batch)
 
@@ -295,8 +303,7 @@ def held_out_loss(
             at = turn + ranks.rank
             # Sharded weights are gathered in every process, or in none: one without a batch left goes along.
             batch = make([(i,) for i in batches[min(at, len(batches) - 1)]])
-            batch.pop("origins")
-            loss, tokens = summed_loss(model, {k: v.to(args.device) for k, v in batch.items()}, dtype)
+            loss, tokens = summed_loss(model, {k: v.to(args.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}, dtype)
             if at < len(batches):
                 total += float(loss)
                 count += tokens

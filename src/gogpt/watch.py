@@ -68,14 +68,19 @@ def memory_now() -> int:
     return int(torch.cuda.memory_allocated()) if torch.cuda.is_available() else int(psutil.Process().memory_info().rss)
 
 
-def most_frequent(labels: torch.Tensor) -> tuple[int, int, int]:
-    """Of the trained tokens of ``labels`` ``[B, T]``: the most frequent id (-1: none is trained), how often it stands there, and how many there are."""
-    targets = labels[:, 1:]
-    trained = targets[targets != IGNORE_INDEX]
+def most_frequent(batch: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Of the trained tokens of a micro-batch: the most frequent id (-1: none is trained), how often it is trained, and how many there are."""
+    if "targets" in batch:
+        trained, weights = batch["targets"], batch["weights"]
+    else:
+        targets = batch["labels"][:, 1:]
+        trained = targets[targets != IGNORE_INDEX]
+        weights = torch.ones_like(trained)
     if not trained.numel():
         return -1, 0, 0
-    top = trained.mode().values
-    return int(top), int((trained == top).sum()), trained.numel()
+    counts = torch.bincount(trained, weights.double())
+    top = int(counts.argmax())
+    return top, int(counts[top]), int(weights.sum())
 
 
 @dataclass(slots=True)
@@ -160,6 +165,7 @@ class Watch:
         self._batches: list[dict[str, Any]] = []
         self._labels: list[tuple[int, int, int]] = []
         self._tokens = 0
+        self._computed = 0
         self._trained = 0
         self._started = time.perf_counter()
         self._pending: dict[str, Any] = {}
@@ -189,14 +195,14 @@ class Watch:
                 if self.action(finding) != "stop":
                     self._tell(finding, self.action(finding), aloud=False)
 
-    def micro_batch(self, loss_sum: torch.Tensor, trained: int, tokens: int, batch: dict[str, Any]) -> None:
-        """One forward pass. ``loss_sum``: the raw sum over its trained tokens, detached."""
+    def micro_batch(self, loss_sum: torch.Tensor, trained: int, tokens: int, computed: int, batch: dict[str, Any]) -> None:
+        """One forward pass. ``loss_sum``: the raw sum over its trained tokens, detached. ``tokens``: of its examples, of which ``computed`` were."""
         self._losses.append(loss_sum.detach().float())
         self._trained += trained
         self._tokens += tokens
+        self._computed += computed
         self._batches.append(batch)
-        if "labels" in batch:
-            self._labels.append(most_frequent(batch["labels"]))
+        self._labels.append(most_frequent(batch))
 
     def before_update(self, step: int, grad_norm: float | None, lr: float) -> None:
         """After the backward pass and clipping, before the optimizer. Raises RunStopped on a non-finite value, in every process.
@@ -204,8 +210,9 @@ class Watch:
         DeepSpeed updates within the backward pass: there this comes before it, without a gradient norm (see ``saw_grad_norm``).
         """
         total = float(torch.stack(self._losses).double().sum()) if self._losses else 0.0
-        seen = self.ranks.gather([total, self._trained, self._tokens, float(self._asked()), *self._labels_of_all()])
-        self._labels = [(int(top), int(count), int(of)) for top, count, of in seen[:, 4:]]
+        seen = self.ranks.gather([total, self._trained, self._tokens, float(self._asked()), self._computed, *self._labels_of_all()])
+        self._labels = [(int(top), int(count), int(of)) for top, count, of in seen[:, 5:]]
+        self._computed = int(seen[:, 4].sum())
         self.interrupted = self.interrupted or bool(seen[:, 3].any())
         ours = total / self._trained if self._trained else 0.0
         total, self._trained, self._tokens = float(seen[:, 0].sum()), int(seen[:, 1].sum()), int(seen[:, 2].sum())
@@ -283,7 +290,7 @@ class Watch:
             self._late = "grad_norm"
 
     def _next(self) -> None:
-        self._losses, self._batches, self._labels, self._tokens, self._trained = [], [], [], 0, 0
+        self._losses, self._batches, self._labels, self._tokens, self._computed, self._trained = [], [], [], 0, 0, 0
         self._started = time.perf_counter()
 
     def pass_over(self, step: int, lr: float, undone: Mapping[str, Any] | None) -> None:
@@ -312,7 +319,7 @@ class Watch:
             self._judge()
 
     def _stats(self, step: int, *, update_norm: float | None) -> StepStats:
-        return StepStats(step=step, trained_tokens=self._trained, tokens=self._tokens, update_norm=update_norm,
+        return StepStats(step=step, trained_tokens=self._trained, tokens=self._tokens, computed=self._computed, update_norm=update_norm,
                          seconds=time.perf_counter() - self._started, memory=peak_memory(), memory_now=memory_now(),
                          one_label=self._one_label(), **self._pending)
 

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+from gogpt import attention as attention_path
 from gogpt.adapters import add_method
 from gogpt.attention import DOCUMENTS, attend_by_document, document_attention, explicit_mask, why_explicit
-from gogpt.batches import TENSORS
+from gogpt.batches import tensors_of
 from gogpt.config import MethodConfig
 from gogpt.loss import summed_loss
 from gogpt.model import forward_inputs
@@ -63,7 +64,7 @@ def rows_of(sizes: list[list[int]], seed: int = 0, vocab: int = 64) -> list[list
 
 def tensors(rows: list[list[Example]]) -> dict[str, torch.Tensor]:
     batch = batch_rows(rows, pad_id=0)
-    return {name: torch.from_numpy(getattr(batch, name)) for name in TENSORS}
+    return tensors_of(batch)
 
 
 def gradients(model: Any, batches: list[dict[str, torch.Tensor]]) -> tuple[float, dict[str, torch.Tensor]]:
@@ -88,12 +89,18 @@ def assert_same(one: tuple[float, dict[str, torch.Tensor]], two: tuple[float, di
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
     """Length of every call of torch's attention, and whether it had a mask."""
     calls: list[tuple[int, bool]] = []
-    real = torch.nn.functional.scaled_dot_product_attention
+    kernel, plain = attention_path._flash, torch.nn.functional.scaled_dot_product_attention
+
+    def flash(query: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        calls.append((query.shape[2], False))
+        return kernel(query, *args, **kwargs)
 
     def attention(query: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         calls.append((query.shape[2], kwargs.get("attn_mask") is not None))
-        return real(query, *args, **kwargs)
+        return plain(query, *args, **kwargs)
 
+    attention_path._groups_heads()
+    monkeypatch.setattr(attention_path, "_flash", flash)
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
     return calls
 
@@ -171,11 +178,13 @@ def test_the_function_alone(sizes, padding, groups, scaling):
     torch.manual_seed(length)
     query, key, value = (torch.randn(1, heads, length, 8) for heads in (4, groups, groups))
     documents = torch.tensor([[d for d, n in enumerate(sizes) for _ in range(n)] + [-1] * padding])
+    borders = np.cumsum(sizes).tolist()
+    ends = torch.tensor([[borders[d] for d, n in enumerate(sizes) for _ in range(n)] + list(range(sum(sizes), length))])
     module = torch.nn.Identity()
     module.num_key_value_groups = 4 // groups
-    out, _ = document_attention(module, query, key, value, documents[:, None, None, :], scaling=scaling)
+    out, _ = document_attention(module, query, key, value, ends[:, None, None, :], scaling=scaling)
     wide = [x.repeat_interleave(4 // groups, dim=1) for x in (key, value)]
-    scores = query @ wide[0].transpose(2, 3) * scaling + explicit_mask(documents, torch.float32)
+    scores = query @ wide[0].transpose(2, 3) * scaling + explicit_mask(ends, torch.float32)
     expected = (scores.softmax(-1) @ wide[1]).transpose(1, 2)
     torch.testing.assert_close(out[documents >= 0], expected[documents >= 0], atol=1e-5, rtol=1e-5)
     assert not out[documents < 0].any()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from gogpt.batches import TENSORS
+from gogpt.batches import tensors_of
 from gogpt.loss import summed_loss
 from gogpt.model import forward_inputs
 from gogpt.packing import batch_rows, pack
@@ -24,7 +24,7 @@ def example(ids: list[int], trained_from: int = 1) -> Example:
 
 
 def tensors(batch) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(getattr(batch, name)) for name in TENSORS}
+    return tensors_of(batch)
 
 
 def documents(seed: int, count: int) -> list[Example]:

@@ -19,6 +19,7 @@ import torch
 from planted import PROOF_CODES, by_code, document, finished, planted, refusal
 from safetensors.torch import load_file, save_file
 
+from conftest import under_a_system_text
 from gogpt.checks import CHECKS
 from gogpt.facts import Facts, from_json
 from gogpt.findings import judge
@@ -87,7 +88,7 @@ def replaced_loss(monkeypatch: pytest.MonkeyPatch, of: Callable[[torch.Tensor, i
         inputs.pop("origins", None)
         total, count = summed_loss(model, inputs, self._mask_dtype(model))
         if model.training:
-            self.watch.micro_batch(total, count, int((inputs["document_ids"] >= 0).sum()), inputs)
+            self.watch.micro_batch(total, count, inputs["tokens"], inputs["computed"], inputs)
         return of(total, count, int(num_items_in_batch))
 
     monkeypatch.setattr(GogptTrainer, "compute_loss", changed)
@@ -144,7 +145,7 @@ def test_a_mask_that_is_only_causal(gogpt: Any, recipe: Any, tiny: Path, monkeyp
         inputs = forward_inputs(batch, dtype, implementation)
         mask = inputs.get("attention_mask")
         if mask is not None and mask.dtype == torch.int64:
-            inputs["attention_mask"] = torch.zeros_like(mask)  # by document: all tokens are of one
+            inputs["attention_mask"] = torch.full_like(mask, mask.shape[-1])  # all tokens are of one document
         elif mask is not None:
             inputs["attention_mask"] = torch.full_like(mask, torch.finfo(mask.dtype).min).triu(1)
         return inputs
@@ -172,6 +173,25 @@ def test_positions_that_run_on(gogpt: Any, recipe: Any, monkeypatch: pytest.Monk
     finding = disproved(gogpt, recipe(train=SHORT), "MOD522")
     assert finding["evidence"]["leak"] == 0.0
     assert "differ from those it has alone" in finding["message"]
+
+
+@planted("MOD522")
+def test_branches_at_the_wrong_positions(gogpt: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Branches numbered on along the row in place of by their depth: what packed documents show stays right, and their trees do not."""
+    from gogpt.batches import collate_forests
+
+    def running_on(forests: Any, pad_id: int) -> Any:
+        batch = collate_forests(forests, pad_id)
+        batch["position_ids"] = 3 * batch["position_ids"]
+        return batch
+
+    monkeypatch.setattr("gogpt.proofs.collate_forests", running_on)
+    made = recipe(under_a_system_text(), data={"max_length": 512, "eval": 0.1}, train={"max_steps": 2, "batch_size": 8, "micro_batch_size": 2})
+    finding = disproved(gogpt, made, "MOD522")
+    assert finding["evidence"]["leak"] <= finding["evidence"]["tolerance"]
+    assert "whose common beginning is computed once" in finding["message"]
+    ran = gogpt("train", made, "train.shared_prefixes=off", "--overwrite")
+    assert ran.code == 0, ran.err
 
 
 # -- MOD523: gradients -----------------------------------------------------------------------------

@@ -10,17 +10,18 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from planted import document, finished, metrics_of, planted, stopped
 from safetensors.torch import load_file, save_file
 
-from gogpt.packing import batch_rows
-from gogpt.records import IGNORE_INDEX
 from gogpt.trainer import GogptTrainer
+from gogpt.trees import grow
 
 STEPS = {"max_steps": 6, "warmup": 0}
 
@@ -62,8 +63,8 @@ def saved_batch(run: Path, finding: dict[str, Any], trained: int) -> list[dict[s
     """The batch that did it: on disk, with the places of its rows, and every label of the step."""
     assert finding["where"] == finding["evidence"]["saved_batch"] == str(run / "stopped_batch.json")
     batches: list[dict[str, Any]] = document(run, "stopped_batch.json")
-    labels = [label for batch in batches for row in batch["labels"] for label in row]
-    assert sum(label != IGNORE_INDEX for label in labels) == trained
+    assert sum(weight for batch in batches for weight in batch["weights"]) == trained
+    assert all(len(batch["at"]) == len(batch["targets"]) == len(batch["weights"]) for batch in batches)
     places = [place for batch in batches for row in batch["origins"] for place in row]
     assert places
     assert all(place.rpartition(":")[0].endswith("data.jsonl") and place.rpartition(":")[2].isdigit() for place in places)
@@ -281,16 +282,16 @@ def test_the_same_scheduler_where_nothing_is_to_decay(gogpt: Any, recipe: Any, m
 # -- RUN603: the loss is exactly 0 -----------------------------------------------------------------
 
 
-def masks_everything(examples: Any, pad_id: int, **more: Any) -> Any:
-    batch = batch_rows(examples, pad_id, **more)
-    batch.labels[:] = IGNORE_INDEX
-    return batch
+def trains_nothing(examples: Any, shared: Any) -> Any:
+    """Rows that have lost every label on their way."""
+    forest, none = grow(examples, shared), np.zeros(0, dtype=np.int64)
+    return replace(forest, at=none, targets=none, weights=none, trained=0)
 
 
 @planted("RUN603")
 def test_a_collator_that_masks_every_label(gogpt: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The preflight looks at the batches of packing.py; this one is changed behind its back."""
-    monkeypatch.setattr("gogpt.batches.batch_rows", masks_everything)
+    """The preflight looks at the rows of trees.py; these are changed behind its back."""
+    monkeypatch.setattr("gogpt.batches.grow", trains_nothing)
     finding, metrics = unproven(gogpt, recipe(train=STEPS), "RUN603")
     assert [m["step"] for m in metrics] == [1]
     assert metrics[0]["loss"] == 0.0
@@ -319,11 +320,11 @@ def test_a_loss_that_is_lost_on_its_way(gogpt: Any, recipe: Any, monkeypatch: py
 def test_the_first_such_step_stops_a_run_that_went_well_before(gogpt: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
-    def later(examples: Any, pad_id: int, **more: Any) -> Any:
+    def later(examples: Any, shared: Any) -> Any:
         calls.append(len(calls))
-        return (masks_everything if len(calls) > 4 else batch_rows)(examples, pad_id, **more)
+        return (trains_nothing if len(calls) > 4 else grow)(examples, shared)
 
-    monkeypatch.setattr("gogpt.batches.batch_rows", later)
+    monkeypatch.setattr("gogpt.batches.grow", later)
     finding, metrics = unproven(gogpt, recipe(train=STEPS), "RUN603")
     assert [m["step"] for m in metrics] == [1, 2, 3]  # two micro-batches a step
     assert all(m["loss"] > 1 for m in metrics[:2])
@@ -332,7 +333,7 @@ def test_the_first_such_step_stops_a_run_that_went_well_before(gogpt: Any, recip
 
 @planted("RUN603")
 def test_allowed_by_name_the_run_goes_on_and_says_so(gogpt: Any, recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gogpt.batches.batch_rows", masks_everything)
+    monkeypatch.setattr("gogpt.batches.grow", trains_nothing)
     made = recipe(train={"max_steps": 2, "warmup": 0}, checks={"allow": ["RUN603"]})
     ran = gogpt("train", made, "--format", "json", "data.eval=0", "checks.proofs=[]")
     assert ran.code == 0, ran.err

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from planted import caught, planted, silent, warned
 
@@ -13,6 +15,7 @@ from conftest import CHAT_TEMPLATE, make_model, make_tokenizer, rows
 from gogpt.packing import batch_rows
 from gogpt.records import IGNORE_INDEX
 from gogpt.tokenize import Tokenizer
+from gogpt.trees import grow
 
 NUM_ANSWERS = 8 + 16 * 2
 """Assistant turns of ``rows(24, turns=2)``: every third row has one turn, the others two."""
@@ -175,7 +178,16 @@ def test_the_collator_that_masks_eos_with_the_padding(
     made = recipe(model=str(folder))
     silent(gogpt, made, "data.eval=0")  # such a tokenizer is no fault
     monkeypatch.setattr("gogpt.preflight.batch_rows", masks_every_pad_id)
-    finding = caught(gogpt, made, "TOK404", "data.eval=0")
+    eos = Tokenizer(folder).eos_id
+
+    def without_eos(examples: Any, shared: Any) -> Any:
+        forest = grow(examples, shared)
+        return replace(forest, weights=np.where(forest.targets == eos, 0, forest.weights))
+
+    with monkeypatch.context() as packed:
+        packed.setattr("gogpt.preflight.grow", without_eos)
+        assert caught(gogpt, made, "TOK404", "data.eval=0")["evidence"]["lost"] == NUM_ANSWERS
+    finding = caught(gogpt, made, "TOK404", "data.eval=0", "data.packing=false")
     assert finding["evidence"]["stops_in"] == finding["evidence"]["lost"] == NUM_ANSWERS
     assert finding["evidence"]["stops_out"] == 0
     assert finding["evidence"]["stop_ids"] == [Tokenizer(folder).eos_id]

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from planted import RUN_CODES, document, metrics_of, planted, refusal, stopped
 
 from conftest import WORDS, rows
 from gogpt.loss import summed_loss
-from gogpt.packing import batch_rows
-from gogpt.records import IGNORE_INDEX
+from gogpt.trees import grow
 
 QUICK = {"batch_size": 2, "micro_batch_size": 2, "warmup": 0, "learning_rate": 1e-3}
 FULL = {"method": {"kind": "full"}, "data": {"eval": 0.0, "packing": False}}
@@ -253,16 +254,15 @@ def test_answers_that_stand_in_their_prompts(gogpt: Any, recipe: Any) -> None:
     assert 0 < metrics[-1]["grad_norm"] < metrics[0]["grad_norm"]
 
 
-def one_id(examples: Any, pad_id: int, **more: Any) -> Any:
-    """A collator that lost the answers: whatever is trained is the same id."""
-    batch = batch_rows(examples, pad_id, **more)
-    batch.labels[batch.labels != IGNORE_INDEX] = 7
-    return batch
+def one_id(examples: Any, shared: Any) -> Any:
+    """Rows that lost the answers: whatever is trained is the same id."""
+    forest = grow(examples, shared)
+    return replace(forest, targets=np.full_like(forest.targets, 7))
 
 
 @planted("RUN658")
 def test_labels_that_are_all_one_id(gogpt: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gogpt.batches.batch_rows", one_id)
+    monkeypatch.setattr("gogpt.batches.grow", one_id)
     finding, metrics = stopped(gogpt, recipe(train={"max_steps": 6, "warmup": 0}), "RUN658")
     assert [m["step"] for m in metrics] == [1, 2, 3]
     assert [m["one_label"] for m in metrics] == [1.0, 1.0, 1.0]
@@ -283,7 +283,7 @@ def test_a_loss_that_jumps_and_comes_back(gogpt: Any, recipe: Any, monkeypatch: 
 
 @planted("RUN603")
 def test_a_loss_of_0_on_one_constant_label(gogpt: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gogpt.batches.batch_rows", one_id)
+    monkeypatch.setattr("gogpt.batches.grow", one_id)
     loss_from(monkeypatch, 1, lambda loss, count: loss * 0.0)
     finding, _ = stopped(gogpt, recipe(train={"max_steps": 6, "warmup": 0}), "RUN603")
     assert "100% of its" in finding["message"]
@@ -305,7 +305,7 @@ def test_a_warning_can_stop(gogpt: Any, recipe: Any, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(("action", "lines"), [("warn", 1), ("record", 0)])
 def test_an_error_can_be_told_or_recorded(gogpt: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch, action: str, lines: int) -> None:
-    monkeypatch.setattr("gogpt.batches.batch_rows", one_id)
+    monkeypatch.setattr("gogpt.batches.grow", one_id)
     made = recipe(train={"max_steps": 5, "warmup": 0}, data={"eval": 0.0}, checks={"policy": {"RUN658": action}})
     ran = gogpt("train", made)
     assert ran.code == 0, ran.err

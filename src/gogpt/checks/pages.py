@@ -349,6 +349,28 @@ method:
 
 method: {kind: qlora, modules_to_save: [lm_head]}""",
     ),
+    "CFG234": _page(
+        title=("prefixes cannot be shared here", "这里无法共享前缀"),
+        what=(
+            "train.shared_prefixes: on asks that examples of a step that begin alike are computed once up to where they part. That gives the same gradient only where "
+        "a token's state depends on the tokens before it alone: full causal attention, no dropout, no mixture of experts that balances its load over the computed tokens; and only "
+        "of packed conversations that are all there before training.",
+            "train.shared_prefixes: on 要求同一步中开头相同的样本只计算一次公共前缀。只有当 token 的状态仅取决于它之前的 token 时梯度才相同：完全的因果注意力、"
+        "没有 dropout、没有按计算 token 均衡负载的混合专家；并且要求对话已打包、训练前全部就绪。",
+        ),
+        why=(
+            "Shared silently where it is not the same, it would train another model than the recipe says.",
+            "若在结果不同的情况下悄悄共享，训练出的模型就不是配方所说的那个。",
+        ),
+        fix=(
+            "train.shared_prefixes: auto trains the examples apart here; or take away what stands in the way.",
+            "设为 train.shared_prefixes: auto，此时样本分开训练；或去掉妨碍共享的设置。",
+        ),
+        example="""CFG234 recipe: train.shared_prefixes: on, but prefixes cannot be shared here: method.dropout: each example would draw its own
+
+train:
+  shared_prefixes: auto""",
+    ),
     "CFG240": _page(
         title=("rewriting needs the new name", "改写需要新的名称"),
         what=(

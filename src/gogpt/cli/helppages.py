@@ -66,6 +66,8 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "driven_by": "the scheduler of a DeepSpeed file that sets the learning rates, or null: the recipe's schedule",
         "lr": "`[[step, learning rate], ...]` of every step; of a long run about 2,000 of them, with the first, the peak and the last",
         "tokens, trained_tokens, tokens_per_step, trained_tokens_per_step": "of one pass; of an average step",
+        "shared_prefixes, why_not_shared, computed_tokens": "whether examples of a step that begin alike are computed once up to where they part; why not; of `tokens` those that "
+                                                            "are computed, from a few steps",
         "parameters, trainable_parameters, quantised_parameters, quant_type, weights_dtype, method, precision, max_length, packing, stage, across_documents": "what is trained, and how",
         "sampled_rows": "of a stream, the rows of data that it was judged on: `rows`, `examples`, `tokens` and `trained_tokens` are of those, and `epochs` is "
                         "null; else 0",
@@ -156,6 +158,7 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "lr": "the learning rate that the step used",
         "grad_norm": "of the whole gradient, before clipping",
         "trained_tokens, tokens": "of the step; padding is not counted",
+        "computed": "of `tokens` those that were computed: fewer where prefixes are shared; null in the lines of older runs",
         "update_norm": "l2 norm of the change of the trainable weights, of tensors above 65,536 elements estimated from as many",
         "seconds, memory": "wall time without evaluating and saving; peak so far in bytes (of the GPU, or of the process)",
         "memory_now": "bytes in use after the step; 0 where it was not measured",

@@ -85,6 +85,8 @@ def _print(before: Preflight, d: dict[str, Any], console: Console, lang: str) ->
         ("packing" if d["packing"] else "rows", rows if d["packing"] else f"{d['rows']:,} examples, one a row"),
         ("steps", f"{d['steps']:,}{length}, {d['batch_size']} rows each = {d['micro_batch_size']} x {d['accumulation']} accumulated x {d['world_size']} process"),
         ("a step", f"about {d['tokens_per_step']:,.0f} tokens, {d['trained_tokens_per_step']:,.0f} trained"),
+        *([("prefixes", f"{d['computed_tokens'] / d['tokens']:.1%} of the tokens are computed: examples that begin alike share their prefix")] if d["shared_prefixes"]
+          else [("prefixes", f"prefixes are not shared: {d['why_not_shared']}")] if d["packing"] and d["stage"] == "sft" else []),
         ("train", f"{d['method']}: {short_number(d['trainable_parameters'])} of {short_number(d['parameters'])} parameters, {d['precision']}"),
         *([("base", f"{short_number(d['quantised_parameters'])} parameters in {d['quant_type']}, {short_number(d['parameters'] - d['quantised_parameters'])} in {d['weights_dtype']}")]
           if d["quant_type"] else []),

@@ -42,6 +42,8 @@ class PackingProof:
     alone: float
     """largest difference between a document's logits in the row and by itself"""
     tolerance: float
+    shared: float | None = None
+    """the same of two examples whose common beginning is computed once; None where the run shares no prefixes"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

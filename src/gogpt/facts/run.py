@@ -25,6 +25,8 @@ class StepStats:
     update_norm: float | None
     seconds: float
     memory: int
+    computed: int | None = None
+    """tokens that were computed for ``tokens``: fewer where common prefixes are shared; None: not counted"""
     memory_now: int = 0
     """bytes in use after the step; 0: not measured"""
     one_label: float | None = None
