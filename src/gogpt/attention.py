@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -150,6 +151,52 @@ class TreeAttention(torch.autograd.Function):  # type: ignore[misc]
         return dq, dk, dv, None, None
 
 
+# -- on a GPU: FlexAttention -----------------------------------------------------------------------
+
+_masks = WeakTensorKeyDictionary()
+"""Of each batch's ``ends`` its block mask: every layer asks for the same."""
+
+
+def block_mask(mask: torch.Tensor) -> BlockMask:
+    """Who sees whom, by ``ends`` as ``document_attention`` gets them, ``[B, 1, 1, T]``, in blocks of 128 x 128, of which empty ones are left out (arXiv 2412.05496)."""
+    found = _masks.get(mask)
+    if found is None:
+        ends = mask[:, 0, 0]
+
+        def seen(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+            return (key <= query) & (query < ends[batch, key])
+
+        found = _masks[mask] = create_block_mask(seen, ends.shape[0], None, ends.shape[1], ends.shape[1], device=ends.device.type)
+    return found  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=1)
+def _compiled_flex() -> Any:
+    return torch.compile(flex_attention, dynamic=True)
+
+
+def flex(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float | None) -> torch.Tensor:
+    """The same attention by torch's FlexAttention: ``[B, H, T, D]``; padding comes out as 0. Compiled on a GPU; torch has no backward pass of it on a CPU."""
+    run = _compiled_flex() if query.is_cuda else flex_attention
+    return run(query, key, value, block_mask=block_mask(mask), scale=scale, enable_gqa=key.shape[1] != query.shape[1])  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=4)
+def why_not_flex(device: torch.device, dtype: torch.dtype = torch.float32) -> str | None:
+    """Why FlexAttention is not used on a device: what goes wrong in one small forward and backward pass of it, against the explicit mask; None where it is right."""
+    generator = torch.Generator().manual_seed(0)
+    made = [torch.randn(1, heads, 160, 32, generator=generator).to(device, dtype).requires_grad_() for heads in (4, 2, 2)]
+    ends = torch.tensor([[160] * 10 + [90] * 80 + [160] * 70], device=device)
+    try:
+        ours = flex(*made, ends[:, None, None, :], None)
+        plain = torch.nn.functional.scaled_dot_product_attention(made[0], *(x.repeat_interleave(2, dim=1) for x in made[1:]), attn_mask=explicit_mask(ends, dtype))
+        grads = [torch.autograd.grad(out.float().square().sum(), made) for out in (ours, plain)]
+    except Exception as problem:  # a compiler that is not there, a device that it does not know
+        return (str(problem).strip() or type(problem).__name__).splitlines()[0][:160]
+    off = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip((ours, *grads[0]), (plain, *grads[1]), strict=True))
+    return None if off < 1e-2 else f"its result differs from the explicit mask's by {off:.2g}"
+
+
 def document_attention(
     module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None, **kwargs: Any
 ) -> Any:
@@ -162,6 +209,8 @@ def document_attention(
     if attention_mask is None or attention_mask.dtype != torch.int64:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     others = any(kwargs.get(name) is not None for name in ("position_bias", "softcap", "s_aux", "cache"))
+    if not others and not kwargs.get("dropout") and query.is_cuda:
+        return flex(query, key, value, attention_mask, kwargs.get("scaling")).transpose(1, 2), None
     if others or kwargs.get("dropout") or query.device.type != "cpu" or value.shape[3] != query.shape[3]:
         return sdpa_attention_forward(module, query, key, value, explicit_mask(attention_mask[:, 0, 0], query.dtype), **kwargs)
     if key.shape[1] != query.shape[1] and not _groups_heads():
@@ -188,7 +237,9 @@ def why_explicit(model: PreTrainedModel) -> str | None:
 
 
 def attend_by_document(model: PreTrainedModel, asked: str, device: torch.device) -> None:
-    """What ``model.attention: auto`` means for training: attention by document on a CPU, where the model takes it; transformers' own choice
-    otherwise. An implementation that was ``asked`` for by name stays."""
-    if asked == "auto" and device.type == "cpu" and why_explicit(model) is None:
+    """What ``model.attention: auto`` means for training: attention by stretches on a CPU and by FlexAttention on a GPU, where the model takes it and (on a GPU)
+    where it is right in a small trial; transformers' own choice otherwise. An implementation that was ``asked`` for by name stays."""
+    if asked != "auto" or why_explicit(model) is not None:
+        return
+    if device.type == "cpu" or (device.type == "cuda" and why_not_flex(device) is None):
         model.set_attn_implementation(DOCUMENTS)

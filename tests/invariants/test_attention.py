@@ -140,7 +140,7 @@ def test_others_keep_the_explicit_mask(name, changes, why):
     assert model.config._attn_implementation == before
 
 
-@pytest.mark.parametrize(("asked", "device"), [("sdpa", "cpu"), ("eager", "cpu"), ("auto", "cuda")])
+@pytest.mark.parametrize(("asked", "device"), [("sdpa", "cpu"), ("eager", "cpu"), ("auto", "mps")])
 def test_what_is_asked_for_by_name_stays(asked, device):
     model = build("Llama", SMALL)
     if asked == "eager":
@@ -188,6 +188,33 @@ def test_the_function_alone(sizes, padding, groups, scaling):
     expected = (scores.softmax(-1) @ wide[1]).transpose(1, 2)
     torch.testing.assert_close(out[documents >= 0], expected[documents >= 0], atol=1e-5, rtol=1e-5)
     assert not out[documents < 0].any()
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=4), st.integers(0, 30), st.sampled_from([1, 2, 4]))
+def test_flex_attention_sees_the_same(sizes, padding, groups):
+    """What a GPU runs, forward and as torch writes it out on a CPU: against the stretches, a common beginning in front. Its kernels are tried where there is a GPU."""
+    length = 20 + sum(sizes) + padding
+    torch.manual_seed(length)
+    query, key, value = (torch.randn(1, heads, length, 16) for heads in (4, groups, groups))
+    ends = [20 + sum(sizes)] * 20
+    for n in sizes:
+        ends += [len(ends) + n] * n
+    held = torch.tensor([ends + list(range(len(ends), length))])
+    with torch.no_grad():
+        ours = attention_path.flex(query, key, value, held[:, None, None, :], 0.3)
+        module = torch.nn.Identity()
+        module.num_key_value_groups = 4 // groups
+        expected, _ = document_attention(module, query, key, value, held[:, None, None, :], scaling=0.3)
+    torch.testing.assert_close(ours.transpose(1, 2), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_flex_attention_is_not_trusted_unseen():
+    """Where its trial fails, as on a CPU, where torch has no backward pass of it, the reason is told and transformers' own choice stays."""
+    why = attention_path.why_not_flex(torch.device("cpu"))
+    assert why is not None
+    assert "backward" in why
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
