@@ -351,9 +351,10 @@ def test_interrupted_on_two_goes_on_on_one_and_is_the_straight_run(started: Any,
     same_weights(tmp_path / "straight", tmp_path / "run")
 
 
-def test_zero_goes_on_on_as_many_processes_alone(world: World, tmp_path: Path) -> None:
+def test_zero_goes_on_on_as_many_processes_alone(gogpt: Any, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On another number it is refused by name, before a model is loaded."""
-    from gogpt.cli import run
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}.items():
+        monkeypatch.setenv(name, value)  # one process, started by a launcher: gogpt starts none itself
 
     folder = tmp_path / "run"
     shutil.copytree(world["zero2-lora"].run, folder)
@@ -361,7 +362,10 @@ def test_zero_goes_on_on_as_many_processes_alone(world: World, tmp_path: Path) -
         shutil.rmtree(folder / name, ignore_errors=True)
     state = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**state, "status": "stopped"}))
-    assert run(["train", "--resume", str(folder), "parallel.processes=1"]) == 2
+    ran = gogpt("train", "--resume", folder, "parallel.processes=1")
+    assert ran.code == 2
+    assert "RUN613" in ran.err
+    assert "the checkpoint is of 2 processes" in ran.err
 
 
 def test_a_refusal_starts_no_process(started: Any, world: World, tmp_path: Path) -> None:
