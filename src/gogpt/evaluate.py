@@ -40,7 +40,8 @@ ASKED_BY = "--ray"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loading:
-    """How the model is loaded, here or on another node. ``precision``: of the computation, as in a plan; ``attention``: as in a recipe."""
+    """How the model is loaded, here or on another node. ``precision``: of the computation, as in a plan, or auto: that of the weights;
+    ``attention``: as in a recipe."""
 
     model: str
     base: str | None
@@ -98,7 +99,7 @@ def hold(model: str, data: Sequence[str] = (), *, template: str | None = None, b
         chosen = pick_template(template or "auto", tokenizer)
         prepared = prepare(DataConfig.model_validate({"train": list(data), "max_length": max_length or 2048}), tokenizer, chosen, progress=progress)
         examples = prepared.train
-        loading = Loading(model=place, base=base, dtype="auto", precision="fp32", attention="auto", pad_id=pad_id(tokenizer))
+        loading = Loading(model=place, base=base, dtype="auto", precision="auto", attention="auto", pad_id=pad_id(tokenizer))
         size = batch_size or 4
     if not len(examples):
         raise _nothing(model, "a run whose data.eval holds nothing out" if not data else "data without a trained token")
@@ -141,13 +142,12 @@ def evaluate(held: Held, *, ray: bool = False, workers: int | None = None, note:
     batches = by_length(examples, held.batch_size)
     total, count, done = 0.0, 0, 0
     losses = _on_ray(held, batches, workers, note) if ray else _here(held, batches)
-    with contextlib.closing(losses):
-        for (loss, tokens), batch in zip(losses, batches, strict=True):
-            total += loss
-            count += tokens
-            done += len(batch)
-            if progress is not None:
-                progress(done)
+    for (loss, tokens), batch in zip(losses, batches, strict=True):
+        total += loss
+        count += tokens
+        done += len(batch)
+        if progress is not None:
+            progress(done)
     return Evaluated(loss=total / count if count else math.nan, trained_tokens=count, sources=_sources(examples))
 
 

@@ -30,7 +30,9 @@ LOST = ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "ObjectLostEr
 LIBRARIES = ("tokenizers", "sentencepiece", "tiktoken", "jinja2", "orjson", "py3langid", "rensa", "pyarrow", "numpy", "torch", "transformers", "peft")
 """Libraries that decide what comes out, and must be the same on every node."""
 
-Item, State, Result = TypeVar("Item"), TypeVar("State"), TypeVar("Result")
+Item = TypeVar("Item")
+State = TypeVar("State")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,19 +81,23 @@ def connected(asked_by: str, workers: int | None) -> Iterator[Cluster]:
 def _connect(ray: Any, workers: int | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     address = os.environ.get("RAY_ADDRESS")
+    cores = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     try:
         try:
-            ray.init(address="auto", **quiet)
-        except ConnectionError:
             if address:
+                ray.init(**quiet)
+            else:
+                ray.init(num_cpus=cores, include_dashboard=False, **quiet)
+        except ValueError:  # there is one from ray start, whose cores are its own; "auto" alone would also join what another command has started for itself
+            if address or ray.is_initialized():
                 raise
-            cores = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-            ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
+            ray.init(**quiet)
     except Exception as problem:  # ConnectionError, RuntimeError (another version of Ray or Python), and whatever a port or a folder refuses
         text = str(problem).strip().splitlines()
-        raise GogptError("ENV117", "no connection to the Ray cluster" if address else "a Ray cluster cannot be started here", where=address or "this machine",
+        raise GogptError("ENV117", "the Ray cluster does not answer" if address else "no Ray cluster can be joined or started here", where=address or "this machine",
                          got=text[0] if text else type(problem).__name__, expected="a running cluster of the same Ray and Python",
-                         fix="start it (ray start --head), or take RAY_ADDRESS out of the environment" if address else "see ray start --head") from problem
+                         fix="start it (ray start --head), or take RAY_ADDRESS out of the environment" if address
+                         else "ray stop, which also forgets a cluster that is gone; then the same command again") from problem
 
 
 @lru_cache(maxsize=1)

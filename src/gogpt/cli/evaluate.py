@@ -50,7 +50,7 @@ def command(
             watching.note_of("{count} rows spell special tokens, which were encoded as such", count=count)
         watching.stage("evaluating")
         found = evaluate(held, ray=ray, workers=workers, note=watching.note, progress=watching.reading)
-    document = _document(model, held, found, time.perf_counter() - began, ray=ray)
+    document = _document(model, held, found, time.perf_counter() - began, own=not data, ray=ray)
     if output_format == "json":
         put_json(document)
     else:
@@ -58,12 +58,12 @@ def command(
     return 0 if math.isfinite(found.loss) else 1
 
 
-def _document(model: str, held: Held, found: Evaluated, seconds: float, *, ray: bool) -> dict[str, Any]:
-    ledger = held.prepared.ledger
+def _document(model: str, held: Held, found: Evaluated, seconds: float, *, own: bool, ray: bool) -> dict[str, Any]:
+    ledger = None if own else held.prepared.ledger  # that of a run's own set is of its training rows too
     return {
         "object": {"path": model, "kind": held.kind}, "loss": found.loss, "perplexity": found.perplexity, "examples": len(held.examples),
         "trained_tokens": found.trained_tokens, "sources": [{"path": path, "examples": number, "trained_tokens": tokens} for path, number, tokens in found.sources],
-        "rows_in": ledger.rows_in, "drops": dict(ledger.drops), "template": held.template, "batch_size": held.batch_size, "precision": held.loading.precision,
+        "rows_in": ledger.rows_in if ledger else None, "drops": dict(ledger.drops) if ledger else None, "template": held.template, "batch_size": held.batch_size, "precision": held.loading.precision,
         "ray": ray, "seconds": seconds,
     }
 
@@ -75,7 +75,7 @@ def _print(d: dict[str, Any], lang: str) -> None:
         out().print(say(lang, text, **values), markup=False)
 
     put("evaluated {examples:,} examples, {tokens:,} trained tokens, template {template}", examples=d["examples"], tokens=d["trained_tokens"], template=d["template"])
-    if dropped := sum(d["drops"].values()):
+    if dropped := sum((d["drops"] or {}).values()):
         put("dropped   {dropped:,} of {rows:,} rows read ({reasons})", dropped=dropped, rows=d["rows_in"], reasons=", ".join(d["drops"]))
     put("loss      {loss:.6f}, perplexity {perplexity:.4g}", loss=d["loss"], perplexity=d["perplexity"])
     if len(d["sources"]) > 1:
