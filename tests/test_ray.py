@@ -9,8 +9,10 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -291,19 +293,44 @@ def test_the_command_joins_the_cluster_that_runs(cluster: str, recipe: Callable[
     assert again["folder"] == document["folder"]
 
 
-def test_a_cluster_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Silent:
-        is_initialized = staticmethod(lambda: False)
+def test_a_cluster_that_does_not_answer(gogpt: Callable[..., Ran], recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told at once; Ray by itself tries for minutes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"  # bound, and nobody listens
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        monkeypatch.setattr("ray.is_initialized", lambda: False)
+        began = time.perf_counter()
+        ran = gogpt("prepare", recipe(), "parallel.prepare=ray")
+    assert ran.code == 2
+    assert f"ENV117 {address}: the Ray cluster cannot be joined" in ran.err
+    assert f"nothing answers at {address}" in ran.err
+    assert time.perf_counter() - began < 20
 
-        @staticmethod
-        def init(**_: Any) -> None:
-            raise ConnectionError("ray client connection timeout\nmore")
 
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    monkeypatch.setattr(ray_cluster, "import_ray", lambda asked_by: Silent)
-    with pytest.raises(GogptError) as caught, ray_cluster.connected("--ray", None):
-        pass
-    assert (caught.value.code, caught.value.where, caught.value.got) == ("ENV117", "10.0.0.1:6379", "ray client connection timeout")
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose path leaves room for Ray's sockets (107 bytes)."""
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def test_a_cluster_of_its_own_is_ended(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none runs, also where ``ray start`` left the address of one that is gone."""
+    stale = short / "ray" / "ray_current_cluster"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("127.0.0.1:9", encoding="utf-8")
+    code = ("import gogpt.ray_cluster as r, ray, psutil\n"
+            "from pathlib import Path\n"
+            "with r.connected('--ray', 1) as c: print(c.at_once, int(ray.cluster_resources()['CPU']))\n"
+            "print(ray.is_initialized())\n"
+            "print(psutil.wait_procs(psutil.Process().children(recursive=True), timeout=10)[1])")
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "RAY_TMPDIR": str(short)}
+    env.pop("RAY_ADDRESS", None)
+    monkeypatch.setenv("RAY_TMPDIR", str(short))
+    assert ray_cluster._running() == "127.0.0.1:9"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120, check=False)
+    assert (ran.stdout.splitlines(), ran.returncode) == (["2 1", "False", "[]"], 0), ran.stderr
 
 
 # -- evaluation ---------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
+import socket
 import traceback
 import uuid
 from collections import deque
@@ -25,6 +27,7 @@ NUM_TRIES = 3
 """How often an item is given to a worker before its loss is taken for the item's own fault (it needs more memory than there is)."""
 AHEAD = 4
 """Items that may be under way or wait for their turn, for each that is worked on at once."""
+CONNECT_SECONDS = 5
 LOST = ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "ObjectLostError", "LocalRayletDiedError")
 """Ray's errors of a worker, a node or a result that is gone; all others are the work's own."""
 LIBRARIES = ("tokenizers", "sentencepiece", "tiktoken", "jinja2", "orjson", "py3langid", "rensa", "pyarrow", "numpy", "torch", "transformers", "peft")
@@ -59,7 +62,7 @@ def import_ray(asked_by: str) -> Any:
 
 @contextlib.contextmanager
 def connected(asked_by: str, workers: int | None) -> Iterator[Cluster]:
-    """The cluster that this process is connected to already, that of ``RAY_ADDRESS``, the one that runs on this machine, or one that is started
+    """The cluster that this process is connected to already, that of ``RAY_ADDRESS``, that of ``ray start`` on this machine, or one that is started
     here and ended afterwards, in that order. ``workers``: at most so many at once; None: one a core of the cluster.
 
     Raises GogptError ENV111, ENV117.
@@ -80,24 +83,45 @@ def connected(asked_by: str, workers: int | None) -> Iterator[Cluster]:
 
 def _connect(ray: Any, workers: int | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    address = os.environ.get("RAY_ADDRESS")
-    cores = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    asked, running = os.environ.get("RAY_ADDRESS"), _running()
+    if running is not None and not _answers(running):
+        running = None  # it is gone, and ray stop was not there to say so
     try:
-        try:
-            if address:
-                ray.init(**quiet)
-            else:
-                ray.init(num_cpus=cores, include_dashboard=False, **quiet)
-        except ValueError:  # there is one from ray start, whose cores are its own; "auto" alone would also join what another command has started for itself
-            if address or ray.is_initialized():
-                raise
+        if asked:
+            if not _answers(asked):
+                raise ConnectionError(f"nothing answers at {asked}")
             ray.init(**quiet)
+        elif running is not None:
+            ray.init(address=running, **quiet)
+        else:
+            cores = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+            ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
     except Exception as problem:  # ConnectionError, RuntimeError (another version of Ray or Python), and whatever a port or a folder refuses
         text = str(problem).strip().splitlines()
-        raise GogptError("ENV117", "the Ray cluster does not answer" if address else "no Ray cluster can be joined or started here", where=address or "this machine",
+        raise GogptError("ENV117", "the Ray cluster cannot be joined" if asked or running else "a Ray cluster cannot be started here", where=asked or running or "this machine",
                          got=text[0] if text else type(problem).__name__, expected="a running cluster of the same Ray and Python",
-                         fix="start it (ray start --head), or take RAY_ADDRESS out of the environment" if address
-                         else "ray stop, which also forgets a cluster that is gone; then the same command again") from problem
+                         fix="start it (ray start --head), or take RAY_ADDRESS out of the environment" if asked else "ray stop, then the same command again") from problem
+
+
+def _running() -> str | None:
+    """Address of the cluster that ``ray start`` last started here. Not "auto", which also joins what another command has started for itself and ends with it."""
+    file = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+    try:
+        return file.read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
+def _answers(address: str) -> bool:
+    """Whether something listens there: Ray itself tries for minutes, and fills stderr. What is no host and port is left to Ray."""
+    found = re.fullmatch(r"(?:ray://)?\[?([^/\]]+?)\]?:(\d+)", address)
+    if found is None:
+        return True
+    try:
+        with socket.create_connection((found.group(1), int(found.group(2))), timeout=CONNECT_SECONDS):
+            return True
+    except OSError:
+        return False
 
 
 @lru_cache(maxsize=1)

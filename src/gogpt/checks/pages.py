@@ -115,7 +115,7 @@ gogpt prepare recipe.yaml data.workers=2""",
             "Put data and model into a folder that all nodes share, under the same path. What was made is kept: the same command goes on from there.",
             "把数据和模型放到所有节点以相同路径共享的目录中。已完成的部分会保留：同一命令会从那里继续。",
         ),
-        example="""ENV116 node 10.0.0.7: /home/li/chats.jsonl: a file cannot be read on a node of the Ray cluster: No such file or directory
+        example="""ENV116 node 10.0.0.7: /data/chats.jsonl: a file cannot be read on a node of the Ray cluster: No such file or directory
   expected: the same files under the same paths on every node
   fix:      put the data and the model into a folder that all nodes share
 
