@@ -115,19 +115,20 @@ def test_a_set_that_is_not_kept(tmp_path: Path, data: Path, tiny: Path, small: N
 
 def test_what_an_interrupted_one_left_is_used(tmp_path: Path, data: Path, tiny: Path, small: None, cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
     one = made(tmp_path / "one", config(data), tiny)
+    monkeypatch.setattr(ray_cluster, "AHEAD", 1)  # of more than eight blocks at most six are made before the second is told
     done = 0
 
     def interrupt(rows_read: int) -> None:
         nonlocal done
         done += 1
-        if done == 5:
+        if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         made(tmp_path / "ray", config(data), tiny, ray=True, progress=interrupt)
     partial, = (tmp_path / "ray").glob("*.partial")
     left = {p.name for p in partial.glob("block-*.json")}
-    assert len(left) >= 5
+    assert 2 <= len(left) <= 6
     given: list[int] = []
     digest = ray_pool._digest
     monkeypatch.setattr(ray_pool, "_digest", lambda stretch: given.append(stretch.number) or digest(stretch))
