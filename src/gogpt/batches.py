@@ -91,6 +91,12 @@ def collate(examples: ExampleSet, pad_id: int, *, across: bool = False) -> Calla
     return lambda rows: mask_spare(make([[examples[i] for i in row] for row in rows]), rows)
 
 
+def by_length(examples: ExampleSet, size: int) -> list[list[int]]:
+    """The batches in which held-out examples are evaluated: ``size`` at once, the shortest first, those of one length as they stand."""
+    order = sorted(range(len(examples)), key=lambda i: int(examples.lengths[i]))
+    return [order[at : at + size] for at in range(0, len(order), size)]
+
+
 class RankBatches:
     """The micro-batches of one process, as lists of places in the run's order of rows.
 

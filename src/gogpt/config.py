@@ -198,6 +198,8 @@ class ParallelConfig(_Part):
     master: str | None = Field(None, description="host:port of one of the nodes, where they find each other (nodes > 1)")
     zero: Literal[0, 1, 2, 3] | None = Field(None, description="deepspeed: 1 shards the optimizer, 2 (default) also gradients, 3 also weights")
     offload: Literal["none", "optimizer", "all"] = Field("none", description="to the CPU's memory: the optimizer (deepspeed), or all that is sharded (fsdp, zero 3)")
+    prepare: Literal["processes", "ray"] = Field("processes", description="who prepares the data: processes of this machine, or the workers of a Ray cluster "
+                                                 "(that of RAY_ADDRESS, that of ray start on this machine, or one that is started for it); the same set bit for bit")
     config: str | None = Field(None, description="a DeepSpeed file of your own; it is judged first, and refused where it says otherwise than the recipe")
 
     @property

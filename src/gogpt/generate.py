@@ -13,6 +13,7 @@ from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
 from gogpt.adapters import is_adapter, load_adapter, quantisation_of_adapter
+from gogpt.attention import attend_by_document
 from gogpt.config import ModelConfig
 from gogpt.errors import GogptError, RowError
 from gogpt.model import load_base, pick_device, stop_token_ids
@@ -78,22 +79,30 @@ def base_of(adapter: Path, base: str | None = None) -> Path:
     return find_model(ModelConfig(path=base), weights=True)
 
 
+def load_served(folder: Path, device: torch.device, *, base: str | None = None, dtype: str = "auto", attention: str | None = None) -> Any:
+    """The model in ``folder``, with its adapter where it is one, on ``device``. ``attention``: as in a recipe's ``model.attention``, for
+    computing what training computes; None leaves it to transformers. Raises GogptError MOD500, MOD506, EXP704, ENV111."""
+    kind = ("bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32") if dtype == "auto" else dtype
+    adapter = is_adapter(folder)
+    plain_folder = base_of(folder, base) if adapter else folder
+    asked = ModelConfig.model_validate({"path": str(plain_folder), "attention": attention or "auto"})
+    plain: Any = load_base(asked, plain_folder, kind, quantisation_of_adapter(folder) if adapter else None)
+    if attention is not None:
+        attend_by_document(plain, attention, device)
+    model: Any = load_adapter(plain, folder, plain_folder) if adapter else plain
+    return model.to(device)
+
+
 def load_speaker(path: str, *, template: str = "auto", base: str | None = None, dtype: str = "auto") -> Speaker:
     """Load a run, adapter or model for answering. Raises GogptError."""
     folder = resolve_served(path)
     tokenizer = Tokenizer(folder)
     chosen = pick_template(template, tokenizer)
     device = pick_device()
-    kind = ("bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32") if dtype == "auto" else dtype
-    if is_adapter(folder):
-        base_folder = base_of(folder, base)
-        plain: Any = load_base(ModelConfig(path=str(base_folder)), base_folder, kind, quantisation_of_adapter(folder))
-        model: Any = load_adapter(plain, folder, base_folder)
-    else:
-        model = load_base(ModelConfig(path=str(folder)), folder, kind)
+    model = load_served(folder, device, base=base, dtype=dtype)
     model.config.use_cache = True
     model.eval()
-    return Speaker(model=model.to(device), tokenizer=tokenizer, template=chosen,
+    return Speaker(model=model, tokenizer=tokenizer, template=chosen,
                    stop_ids=tuple(stop_token_ids(chosen, tokenizer)), device=device)
 
 

@@ -97,7 +97,8 @@ def prepare_recipe(config: RunConfig, *, progress: Callable[[int], None] | None 
         raise GogptError("CFG251", "a stream is never prepared: its rows are made while training", where="recipe", got="data.streaming: true",
                          expected="a recipe whose set is written", fix="take data.streaming out, here as data.streaming=false; or go on with gogpt train")
     tokenizer, template = encoders(config)
-    prepared = prepare(config.data, tokenizer, template, seed=config.train.seed, progress=progress, folder=sets_folder(config), keep=keep)
+    prepared = prepare(config.data, tokenizer, template, seed=config.train.seed, progress=progress, folder=sets_folder(config), keep=keep,
+                       ray=config.parallel.prepare == "ray")
     return prepared, tokenizer, template
 
 
@@ -248,6 +249,7 @@ def refuse_unstreamed(config: RunConfig) -> None:
         f"data.clean.leakage: {data.clean.leakage}": data.clean.leakage in ("exact", "near"),
         "data.prepared": data.prepared is not None,
         "data.workers": data.workers is not None,
+        "parallel.prepare: ray": config.parallel.prepare == "ray",
     }
     asked = [name for name, yes in whole.items() if yes]
     if asked:

@@ -130,6 +130,8 @@ def _train(config: RunConfig, observer: Observer, *, resume: bool, overwrite: bo
     observer.stage("reading data")
     before = preflight(config, progress=observer.reading, keep=True)
     observer.planned(before)
+    for told in before.prepared.told:
+        observer.note(told)
     if before.verdict.refusals:
         raise Refused(before.verdict)
     if config.method.kind == "full" and config.method.new_tokens != "none":

@@ -20,7 +20,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from gogpt.batches import RankBatches, Rows, Steps, StreamRows, collate, collate_rows
+from gogpt.batches import RankBatches, Rows, Steps, StreamRows, by_length, collate, collate_rows
 from gogpt.config import ParallelConfig
 from gogpt.data.store import ExampleSet
 from gogpt.data.stream import RowStream
@@ -292,13 +292,11 @@ def held_out_loss(
     model.eval()
     total, count = 0.0, 0
     make = collate(examples, pad_id)
-    order = sorted(range(len(examples)), key=lambda i: int(examples.lengths[i]))
-    size = args.per_device_train_batch_size
     autocast: Any = contextlib.nullcontext()
     if args.bf16 or args.fp16:
         autocast = torch.autocast(args.device.type, dtype=torch.bfloat16 if args.bf16 else torch.float16)
     with torch.no_grad(), autocast:
-        batches = [order[at : at + size] for at in range(0, len(order), size)]
+        batches = by_length(examples, args.per_device_train_batch_size)
         for turn in range(0, len(batches), ranks.size):
             at = turn + ranks.rank
             # Sharded weights are gathered in every process, or in none: one without a batch left goes along.

@@ -40,8 +40,8 @@ train:
         title=("an optional package is missing", "缺少可选的软件包"),
         what=(
             "Whether a package that this command or setting needs is installed. Packages that most runs do not need are optional: "
-            "deepspeed, bitsandbytes, tensorboard, gguf, rensa, py3langid.",
-            "检查该命令或设置所需的软件包是否已安装。多数训练用不到的包是可选的：deepspeed、bitsandbytes、tensorboard、gguf、rensa、py3langid。",
+            "deepspeed, bitsandbytes, tensorboard, gguf, rensa, py3langid, ray.",
+            "检查该命令或设置所需的软件包是否已安装。多数训练用不到的包是可选的：deepspeed、bitsandbytes、tensorboard、gguf、rensa、py3langid、ray。",
         ),
         why=(
             "Going on without it would mean ignoring the setting, which GoGPT does not do.",
@@ -60,8 +60,9 @@ train:
     "ENV114": _page(
         title=("a process that prepares data was ended", "准备数据的进程被终止"),
         what=(
-            "Whether every process that reads and encodes data came to its end by itself.",
-            "检查每个读取和编码数据的进程是否自行结束。",
+            "Whether every process that reads and encodes data came to its end by itself. Of a Ray cluster (parallel.prepare: ray, gogpt evaluate --ray): whether "
+            "some part of the work lost its worker three times; up to then it is done again by another.",
+            "检查每个读取和编码数据的进程是否自行结束。对于 Ray 集群（parallel.prepare: ray、gogpt evaluate --ray）：检查是否有某部分工作三次失去执行它的 worker；在此之前会由另一个 worker 重做。",
         ),
         why=(
             "A process that the system ends (mostly for want of memory) takes its rows with it; a set without them must not pass for whole.",
@@ -97,6 +98,50 @@ gogpt prepare recipe.yaml data.workers=2""",
   got:      a lock 95 minutes old
   expected: none, or a build that is going on
   fix:      rm -r ~/.cache/torch_extensions/py311_cu126/cpu_adam, which makes it be built again""",
+    ),
+    "ENV116": _page(
+        title=("a node of the Ray cluster does not see a file", "Ray 集群的某个节点看不到文件"),
+        what=(
+            "Whether every worker of a Ray cluster reads what this computer reads: the files of the data (parallel.prepare: ray), compared by a digest of the "
+            "bytes that the worker was given to prepare, and the model (gogpt evaluate --ray).",
+            "检查 Ray 集群的每个 worker 读到的是否与本机相同：数据文件（parallel.prepare: ray），按分配给该 worker 的那段字节的摘要比较；以及模型（gogpt evaluate --ray）。",
+        ),
+        why=(
+            "A path means another thing on each computer. A file that is missing on one node leaves a hole in the set; an older copy under the same path would make "
+            "another set without a word.",
+            "同一路径在不同计算机上可能指向不同的东西。某个节点缺少文件，数据集就会缺一块；同一路径下若是旧副本，则会悄无声息地得到另一个数据集。",
+        ),
+        fix=(
+            "Put data and model into a folder that all nodes share, under the same path. What was made is kept: the same command goes on from there.",
+            "把数据和模型放到所有节点以相同路径共享的目录中。已完成的部分会保留：同一命令会从那里继续。",
+        ),
+        example="""ENV116 node 10.0.0.7: /data/chats.jsonl: a file cannot be read on a node of the Ray cluster: No such file or directory
+  expected: the same files under the same paths on every node
+  fix:      put the data and the model into a folder that all nodes share
+
+data: {train: /shared/chats.jsonl}
+parallel: {prepare: ray}""",
+    ),
+    "ENV117": _page(
+        title=("the Ray cluster cannot be used", "Ray 集群无法使用"),
+        what=(
+            "Whether the Ray cluster that was asked for answers (that of RAY_ADDRESS, the one that runs on this computer, or one that is started for the command), and "
+            "whether each of its nodes has the same code: GoGPT by a digest of its files, and the libraries that decide what is encoded and computed.",
+            "检查所要求的 Ray 集群是否可用（RAY_ADDRESS 指定的、本机上运行的，或为该命令启动的），以及每个节点的代码是否相同：GoGPT 按其文件的摘要比较，并比较决定编码与计算结果的库的版本。",
+        ),
+        why=(
+            "A set is named by all that it was made of. A node with another tokenizer library or another GoGPT would put other ids into it under the same name.",
+            "数据集以构成它的一切命名。若某个节点使用另一版本的分词库或 GoGPT，就会在同一名称下写入不同的 id。",
+        ),
+        fix=(
+            "Start the cluster (ray start --head here, ray start --address=HOST:6379 on the other nodes) from environments with the same versions; or take RAY_ADDRESS "
+            "out of the environment, or parallel.prepare out of the recipe.",
+            "用版本相同的环境启动集群（本机执行 ray start --head，其他节点执行 ray start --address=HOST:6379）；或从环境中去掉 RAY_ADDRESS，或从配方中去掉 parallel.prepare。",
+        ),
+        example="""ENV117 node 10.0.0.7: a node of the Ray cluster has other code than the driver
+  got:      tokenizers 0.22.0
+  expected: tokenizers 0.23.3
+  fix:      install the same versions on every node""",
     ),
     "ENV130": _page(
         title=("the log holds an error", "日志中有错误"),
@@ -514,9 +559,9 @@ data: {train: books/, max_length: 2048}""",
         what=(
             "Whether a recipe with data.streaming: true has train.max_steps, and nothing that needs the whole set or a folder for it: "
             "data.eval as a fraction, data.mix.temperature, data.mix.languages, a source's count, data.clean.duplicates or data.clean.leakage: "
-            "exact or near, data.prepared, data.workers; and whether gogpt prepare is asked for the set of a stream.",
+            "exact or near, data.prepared, data.workers, parallel.prepare: ray; and whether gogpt prepare is asked for the set of a stream.",
             "检查 data.streaming: true 的配方是否有 train.max_steps，并且没有需要完整数据集或其文件夹的设置：data.eval 为比例、data.mix.temperature、"
-            "data.mix.languages、来源的 count、data.clean.duplicates 或 data.clean.leakage 为 exact 或 near、data.prepared、data.workers；"
+            "data.mix.languages、来源的 count、data.clean.duplicates 或 data.clean.leakage 为 exact 或 near、data.prepared、data.workers、parallel.prepare: ray；"
             "以及是否对流式配方使用 gogpt prepare。",
         ),
         why=(
@@ -1278,6 +1323,27 @@ gogpt train --resume runs/a""",
   got:      2 processes
   expected: 8, whose parts of the optimizer lie in it
   fix:      gogpt train --resume runs/a parallel.processes=8""",
+    ),
+    "RUN614": _page(
+        title=("there is nothing to evaluate on", "没有可用于评估的数据"),
+        what=(
+            "Whether gogpt evaluate has examples with trained tokens: those of --data, or the evaluation set of the run.",
+            "检查 gogpt evaluate 是否有含被训练 token 的样本：来自 --data，或该训练的评估集。",
+        ),
+        why=(
+            "A model brings no data, and a run with data.eval: 0 held nothing out. A loss on what was trained would say how well it was learned by heart.",
+            "模型本身不带数据；data.eval: 0 的训练没有留出任何数据。在训练数据上的损失只能说明背得有多熟。",
+        ),
+        fix=(
+            "Name a file of conversations that were not trained on.",
+            "指定一个未参与训练的对话文件。",
+        ),
+        example="""RUN614 runs/a: there is nothing to evaluate on
+  got:      a run whose data.eval holds nothing out
+  expected: examples with trained tokens
+  fix:      name a file of held-out conversations: gogpt evaluate runs/a --data FILE
+
+gogpt evaluate runs/a --data held_out.jsonl""",
     ),
     "RUN615": _page(
         title=("what a run left behind cannot be read", "无法读取训练留下的文件"),

@@ -17,6 +17,7 @@ from gogpt.cli import (
     check,
     data,
     doctor,
+    evaluate,
     explain,
     generate,
     merge,
@@ -48,7 +49,7 @@ app = typer.Typer(
     context_settings={"max_content_width": 80, "help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = (train, plan, check, prepare, explain, show, generate, chat, merge, report, schema, migrate, doctor)
+COMMANDS = (train, plan, check, prepare, explain, show, generate, evaluate, chat, merge, report, schema, migrate, doctor)
 for module in COMMANDS:
     app.command(name=module.__name__.rsplit(".", 1)[-1])(module.command)
 app.add_typer(template.app, name="template")

@@ -222,6 +222,15 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
     "answer": ("`gogpt generate RUN PROMPT --format json`; with `--file`, a list of them.", {
         "messages, answer": "the conversation asked; the answer, without its stop token",
     }),
+    "evaluated": ("`gogpt evaluate RUN --format json`.", {
+        "object": '`{"path", "kind"}`: kind `run` or `model`',
+        "loss, perplexity, trained_tokens": "mean cross-entropy over all trained tokens, on a run's own evaluation set `eval_loss` of its last evaluation; its exponential; "
+        "how many they are. Nothing is rounded",
+        "examples, sources": "how many; of each file `path`, `examples` and `trained_tokens`",
+        "rows_in, drops": "of `--data`, as in the ledger; null for a run's own set",
+        "template, batch_size, precision": "how it was rendered and computed (`auto`: in the precision of the weights)",
+        "ray, seconds": "whether a Ray cluster computed it; wall time of all",
+    }),
     "rendered": ("`gogpt template render NAME CONVERSATION.json --format json`; one line for each conversation of a .jsonl file.", {
         "text": "exactly the training text (what is printed without `--format`, with no newline added)",
         "generation": "what inference would send before the last answer (`--generation`)",
@@ -234,7 +243,7 @@ TITLES = {
     "plan": "The plan", "cluster": "The plan for a cluster", "prepared": "A prepared set", "show": "One row at every stage", "check": "Findings of a check", "finding": "A finding", "ledger": "The ledger",
     "inspected": "An inspection of data", "listed": "A data set of the catalogue", "converted": "The ledger of a conversion", "metrics": "A step", "eval": "An evaluation", "run": "The status of a run",
     "trained": "The result of a training", "merged": "The result of a merge", "vocabulary": "A vocabulary trained", "extended": "A tokenizer extended",
-    "compression": "Compression of a language", "extension": "The note of an extended tokenizer", "doctor": "The machine", "answer": "An answer", "rendered": "A rendering",
+    "compression": "Compression of a language", "extension": "The note of an extended tokenizer", "doctor": "The machine", "answer": "An answer", "evaluated": "The loss on held-out examples", "rendered": "A rendering",
 }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import multiprocessing
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gogpt.config import DataConfig
-from gogpt.data.store import Block, read_block, write_block
+from gogpt.data.store import Block, block_bytes, read_block
 from gogpt.data.work import Made, Stretch, Worker, rejects_of
 from gogpt.errors import GogptError
 from gogpt.templates import Template
@@ -52,7 +53,8 @@ def num_workers(asked: int | None) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """How blocks are made. ``folder``: where they are written; None keeps them in memory."""
+    """How blocks are made. ``folder``: where they are written; None keeps them in memory. ``ray``: by the workers of a Ray cluster, at most
+    ``processes`` of them (0: one a core); ``note`` is told what became of those."""
 
     config: DataConfig
     tokenizer: Tokenizer
@@ -61,31 +63,38 @@ class Pool:
     seed: int
     processes: int
     folder: Path | None
+    ray: bool = False
+    note: Callable[[str], None] | None = None
 
     def run(self, stretches: Iterator[Stretch]) -> Iterator[Done]:
         """Every block in order. Blocks that lie in the folder already are taken as they are.
 
         Raises GogptError (of the first stretch that fails; ENV114 where a process died), EngineDiffers.
         """
+        if self.ray:
+            from gogpt.data.ray_pool import run_on_ray
+
+            yield from run_on_ray(self, stretches, self.note or (lambda text: None))
+            return
         if self.folder is None or self.processes < 2:
-            worker = self._worker()
+            worker = self.worker()
             for stretch in stretches:
                 yield self._found(stretch) or self._done(stretch, worker.make(stretch))
             return
         yield from self._many(stretches)
 
-    def _worker(self) -> Worker:
+    def worker(self) -> Worker:
         return Worker(self.config, self.tokenizer, self.template, open_engine(self.engine, self.tokenizer), self.seed)
 
     def _many(self, stretches: Iterator[Stretch]) -> Iterator[Done]:
         global _POOL, _WORKER
-        _POOL, _WORKER = self, self._worker()  # loaded once: forked processes share it
+        _POOL, _WORKER = self, self.worker()  # loaded once: forked processes share it
         waiting: deque[tuple[Stretch, Future[None] | None]] = deque()
         executor = ProcessPoolExecutor(self.processes, mp_context=multiprocessing.get_context(START), initializer=_start,
                                        initargs=(None if START == "fork" else self,))
         try:
             for stretch in stretches:
-                waiting.append((stretch, None if self._is_done(stretch) else executor.submit(_make, stretch)))
+                waiting.append((stretch, None if self.is_done(stretch) else executor.submit(_make, stretch)))
                 while len(waiting) > 4 * self.processes:
                     yield self._collect(*waiting.popleft())
             while waiting:
@@ -101,17 +110,21 @@ class Pool:
     def _collect(self, stretch: Stretch, future: Future[None] | None) -> Done:
         if future is not None:
             future.result()
+        return self.found(stretch)
+
+    # -- on disk -----------------------------------------------------------------------------------
+
+    def is_done(self, stretch: Stretch) -> bool:
+        return self.folder is not None and (self.folder / f"{block_name(stretch.number)}.json").exists()
+
+    def found(self, stretch: Stretch) -> Done:
+        """A block that lies in the folder."""
         found = self._found(stretch)
         assert found is not None
         return found
 
-    # -- on disk -----------------------------------------------------------------------------------
-
-    def _is_done(self, stretch: Stretch) -> bool:
-        return self.folder is not None and (self.folder / f"{block_name(stretch.number)}.json").exists()
-
     def _found(self, stretch: Stretch) -> Done | None:
-        if not self._is_done(stretch):
+        if not self.is_done(stretch):
             return None
         assert self.folder is not None
         name = block_name(stretch.number)
@@ -129,37 +142,39 @@ class Pool:
     def _done(self, stretch: Stretch, made: Made) -> Done:
         if self.folder is not None:
             self.write(stretch, made)
-            found = self._found(stretch)
-            assert found is not None
-            return found
+            return self.found(stretch)
         return Done(number=stretch.number, source=stretch.source, document=made.document(), block=made.block, rejects=made.ledger.rejects,
                     signatures=made.signatures)
 
     def write(self, stretch: Stretch, made: Made) -> None:
-        """The block's files, each whole or not at all; the document comes last and says that the others are there."""
+        self.put(stretch, self.files_of(made))
+
+    @staticmethod
+    def files_of(made: Made) -> Iterator[tuple[str, Any]]:
+        """Suffix and bytes of each of the block's files; the document comes last and says that the others are there."""
+        if made.ledger.rejects:
+            yield "rejects.jsonl", b"".join(rejects_of(made.ledger))
+        if made.signatures is not None:
+            yield "signatures.npy", _saved(made.signatures)
+        yield "arrow", block_bytes(made.block)
+        yield "json", json.dumps(made.document(), ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+    def put(self, stretch: Stretch, files: Iterable[tuple[str, Any]]) -> None:
+        """Each file whole or not at all, in their order."""
         assert self.folder is not None
         name = block_name(stretch.number)
-
-        def put(suffix: str, save: Any) -> None:
-            assert self.folder is not None
+        for suffix, data in files:
             partial = self.folder / f"{name}.{suffix}.tmp"
-            save(partial)
+            partial.write_bytes(data)
             os.replace(partial, self.folder / f"{name}.{suffix}")
 
-        if made.ledger.rejects:
-            put("rejects.jsonl", lambda path: path.write_bytes(b"".join(rejects_of(made.ledger))))
-        if made.signatures is not None:
-            put("signatures.npy", lambda path: _save(path, made.signatures))
-        put("arrow", lambda path: write_block(path, made.block))
-        document = json.dumps(made.document(), ensure_ascii=False).encode("utf-8", "surrogatepass")
-        put("json", lambda path: path.write_bytes(document))
 
-
-def _save(path: Path, array: Any) -> None:
+def _saved(array: Any) -> bytes:
     import numpy as np
 
-    with path.open("wb") as file:
-        np.save(file, array)
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
 
 
 _POOL: Pool | None = None
@@ -175,7 +190,7 @@ def _start(pool: Pool | None) -> None:
     os.environ["RAYON_NUM_THREADS"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if pool is not None:
-        _POOL, _WORKER = pool, pool._worker()
+        _POOL, _WORKER = pool, pool.worker()
 
 
 def _make(stretch: Stretch) -> None:

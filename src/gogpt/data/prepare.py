@@ -39,7 +39,7 @@ from gogpt.templates import Template
 from gogpt.tokenize import Tokenizer
 from gogpt.tokenize.engines import EngineDiffers, distrust, pick_engine
 
-GOES_ON = ("ENV114",)
+GOES_ON = ("ENV111", "ENV114", "ENV116", "ENV117")
 """Errors after which the same command goes on where it stopped."""
 NUM_AGAIN = 10
 """Conversations of a set on the disk that are encoded again when it is used."""
@@ -112,15 +112,15 @@ class _Gathered:
 
 def prepare(
     config: DataConfig, tokenizer: Tokenizer, template: Template, *, seed: int = 0,
-    progress: Callable[[int], None] | None = None, folder: Path | None = None, keep: bool = True,
+    progress: Callable[[int], None] | None = None, folder: Path | None = None, keep: bool = True, ray: bool = False,
 ) -> Prepared:
-    """Read, convert, clean, encode, split and mix all sources of a recipe.
+    """Read, convert, clean, encode, split and mix all sources of a recipe. ``ray``: on the workers of a Ray cluster; the set is the same.
 
     ``folder``: of prepared sets. One that is complete and not stale is taken from it; else one is made there, or, without
     ``keep``, elsewhere for as long as this process needs it.
     ``progress`` is told the number of rows read.
 
-    Raises GogptError DAT3xx (sources), DAT308 (nothing left), TOK409 (overlong: error), ENV110 (the disk).
+    Raises GogptError DAT3xx (sources), DAT308 (nothing left), TOK409 (overlong: error), ENV110 (the disk), ENV111, ENV114, ENV116, ENV117 (Ray).
     """
     if folder is not None:
         import pyarrow as pa  # before processes are forked from this one, each of which would import it
@@ -132,7 +132,7 @@ def prepare(
     check_mix(config.mix, config.train, evaluation)
     inputs = find_inputs(sources)
     if folder is None:
-        return _prepare_in(None, config, tokenizer, template, seed, inputs, progress, began, {})
+        return _prepare_in(None, config, tokenizer, template, seed, inputs, progress, began, {}, ray)
     made_of = parts(config, inputs, tokenizer, template, seed)
     final = folder / fingerprint(made_of)
     if (final / "set.json").exists():
@@ -140,7 +140,7 @@ def prepare(
         check_again(found, config, tokenizer, template)
         return found
     if not keep:
-        return _prepare_in(None, config, tokenizer, template, seed, inputs, progress, began, made_of)
+        return _prepare_in(None, config, tokenizer, template, seed, inputs, progress, began, made_of, ray)
     from filelock import FileLock
 
     try:
@@ -151,7 +151,7 @@ def prepare(
             partial = final.with_name(final.name + ".partial")
             partial.mkdir(exist_ok=True)
             try:
-                made = _prepare_in(partial, config, tokenizer, template, seed, inputs, progress, began, made_of)
+                made = _prepare_in(partial, config, tokenizer, template, seed, inputs, progress, began, made_of, ray)
             except (GogptError, OSError) as problem:
                 if not (isinstance(problem, GogptError) and problem.code in GOES_ON):
                     shutil.rmtree(partial, ignore_errors=True)
@@ -169,18 +169,19 @@ def prepare(
 
 def _prepare_in(
     folder: Path | None, config: DataConfig, tokenizer: Tokenizer, template: Template, seed: int, inputs: Inputs,
-    progress: Callable[[int], None] | None, began: float, made_of: dict[str, str],
+    progress: Callable[[int], None] | None, began: float, made_of: dict[str, str], ray: bool,
 ) -> Prepared:
     engine, told = pick_engine(tokenizer, inputs.num_bytes)
-    processes = num_workers(config.workers) if inputs.num_bytes >= WORTH_PROCESSES else 1
+    processes = (config.workers or 0) if ray else num_workers(config.workers) if inputs.num_bytes >= WORTH_PROCESSES else 1
     scratch = None
-    if folder is None and processes > 1:  # not to be kept, and too much for the memory
+    if folder is None and (processes > 1 or ray):  # not to be kept, and too much for the memory
         scratch = Path(tempfile.mkdtemp(prefix="gogpt-"))
     place = folder or scratch
+    pool = Pool(config=config, tokenizer=tokenizer, template=template, engine=engine, seed=seed, processes=processes, folder=place, ray=ray,
+                note=told.append)
     try:
         try:
-            found = _gather(Pool(config=config, tokenizer=tokenizer, template=template, engine=engine, seed=seed, processes=processes, folder=place),
-                            inputs, progress)
+            found = _gather(pool, inputs, progress)
         except EngineDiffers as problem:
             distrust(tokenizer, problem)
             told.append(f"{problem.library} gave other ids than {tokenizer.backend.library} for a text of this data; all was encoded again with the latter")
@@ -189,8 +190,7 @@ def _prepare_in(
                 shutil.rmtree(place)
                 place.mkdir()
             inputs = find_inputs(inputs.sources)
-            found = _gather(Pool(config=config, tokenizer=tokenizer, template=template, engine=engine, seed=seed, processes=processes, folder=place),
-                            inputs, progress)
+            found = _gather(replace(pool, engine=engine), inputs, progress)
         prepared = _decide(found, config, tokenizer, template, seed, inputs, place, made_of,
                            seconds=time.perf_counter() - began, engine=engine, told=tuple(told))
     except BaseException:

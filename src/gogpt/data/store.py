@@ -270,8 +270,8 @@ _FLAT = {"input_ids": "input_ids", "trained": "spans"}
 _PLAIN = ("file", "row", "key", "conversation", "language")
 
 
-def write_block(path: Path, block: Block) -> None:
-    """One Arrow stream of one batch: ``input_ids`` and ``trained`` as lists, the rest as plain columns. Same block, same bytes."""
+def block_bytes(block: Block) -> Any:
+    """A block's file, as a buffer of bytes: one Arrow stream of one batch: ``input_ids`` and ``trained`` as lists, the rest as plain columns. Same block, same bytes."""
     import pyarrow as pa
 
     def plain(array: npt.NDArray[Any]) -> Any:
@@ -283,8 +283,10 @@ def write_block(path: Path, block: Block) -> None:
                for name, ends in _LISTS.items()}
     columns |= {name: plain(getattr(block, name)) for name in _PLAIN}
     batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
-    with pa.OSFile(str(path), "wb") as out, pa.ipc.new_stream(out, batch.schema) as writer:
+    out = pa.BufferOutputStream()
+    with pa.ipc.new_stream(out, batch.schema) as writer:
         writer.write_batch(batch)
+    return out.getvalue()
 
 
 def read_block(path: Path) -> Block:
