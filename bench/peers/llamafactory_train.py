@@ -86,7 +86,7 @@ def main() -> None:
     if args.method == "lora":
         more |= {"lora_rank": RANK, "lora_alpha": ALPHA, "lora_dropout": 0.0, "lora_target": "all"}
     run_exp({
-        "stage": "sft", "do_train": True, "model_name_or_path": str(args.model), "template": "chatml", "tokenized_path": str(tokenized),
+        "stage": "sft", "do_train": True, "model_name_or_path": str(args.model), "template": "chatml", "dataset": "given", "tokenized_path": str(tokenized),
         "finetuning_type": args.method, "output_dir": str(args.output / "run"), "per_device_train_batch_size": batch,
         "gradient_accumulation_steps": len(data) // batch, "max_steps": args.warmup + args.steps, "learning_rate": args.learning_rate,
         "lr_scheduler_type": "constant", "warmup_steps": 0, "weight_decay": 0.0, "max_grad_norm": 1.0, "use_cpu": True, "bf16": False, "fp16": False,
