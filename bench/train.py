@@ -43,6 +43,7 @@ from training.runs import (
 from training.tables import (
     TrainRow,
     Turns,
+    clock_line,
     problem_lines,
     rows_of,
     summary,
@@ -148,7 +149,7 @@ def measure_all(args: argparse.Namespace, trainers: Sequence[Trainer], task: Tas
     return runs, failed
 
 
-def print_tables(rows: Sequence[TrainRow], data: dict[str, TrainSet], task: Task) -> dict[str, Any]:
+def print_tables(rows: Sequence[TrainRow], runs: Sequence[TrainRun], data: dict[str, TrainSet], task: Task) -> dict[str, Any]:
     """Prints; returns the ratios."""
     found: dict[str, Any] = {}
     for name, method in dict.fromkeys((r.set_name, r.method) for r in rows):
@@ -160,7 +161,8 @@ def print_tables(rows: Sequence[TrainRow], data: dict[str, TrainSet], task: Task
               f"weights, gradients and optimizer state {standing_bytes(task.shape, method) / 1e9:.2f} GB\n")
         print(table(part))
         found[f"{name}, {method}"] = ratios = summary(part)
-        print("\n" + "\n".join([summary_line(name, method, ratios), *problem_lines(part)]), flush=True)
+        clock = clock_line([r for r in runs if (r.set_name, r.method) == (name, method)])
+        print("\n" + "\n".join([summary_line(name, method, ratios), *([clock] if clock else []), *problem_lines(part)]), flush=True)
     return found
 
 
@@ -241,7 +243,7 @@ def main() -> None:
                 data = make_sets(args, task, folder)
                 runs, failed = measure_all(args, trainers, task, data, floor)
                 rows = rows_of(runs, data, task.shape)
-                document["ratios"] = print_tables(rows, data, task)
+                document["ratios"] = print_tables(rows, runs, data, task)
                 document["sets"] = [asdict(made) for made in data.values()]
                 document["rows"] = [{**asdict(r), "trained_per_second": r.trained_per_second, "tokens_per_second": r.tokens_per_second,
                                      "useful_fraction": r.useful_fraction, "computed_fraction": r.computed_fraction, "honest": r.honest} for r in rows]

@@ -12,11 +12,9 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from llamafactory_prepare import stand_in_for_torchaudio
-from record_train import ALPHA, RANK, Record, callback, examples, resident, versions, words
+from record_train import ALPHA, RANK, Record, callback, examples, resident, versions, whole_batches, words
 
 SETTINGS = ["default", "micro batch 1", "neat packing"]
-BATCH = 8
-"""TrainingArguments' default"""
 CUTOFF = 2048
 """its default; rows of neat packing are not longer"""
 
@@ -65,9 +63,7 @@ def main() -> None:
     else:
         data = Dataset.from_list([{**r, "attention_mask": [1] * len(r["input_ids"]), "images": None, "videos": None, "audios": None} for r in rows])
         more = {}
-    batch = min(BATCH, len(data)) if args.setting == "default" else 1
-    if len(data) % batch:
-        raise SystemExit(f"{len(data)} examples are no multiple of the batch of {batch}: its steps would not be the whole set")
+    batch = whole_batches(len(data)) if args.setting == "default" else 1
     if args.setting != "default":
         more["disable_gradient_checkpointing"] = True
     tokenized = args.output / "tokenized"

@@ -19,6 +19,8 @@ import psutil
 
 IGNORE = -100
 RANK, ALPHA = 16, 32
+BATCH = 8
+"""TrainingArguments' default of ``per_device_train_batch_size``"""
 
 
 def words(description: str, settings: list[str]) -> argparse.Namespace:
@@ -41,6 +43,11 @@ def examples(file: Path) -> list[dict[str, list[int]]]:
     """``input_ids`` and ``labels`` of each example, as they are."""
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     return [{"input_ids": r["ids"], "labels": r["labels"]} for r in rows]
+
+
+def whole_batches(count: int) -> int:
+    """Examples of a micro-batch: TrainingArguments' default of 8, or the largest number below it that divides the set, so that a step is the whole set."""
+    return max(n for n in range(1, BATCH + 1) if count % n == 0)
 
 
 def resident() -> int:

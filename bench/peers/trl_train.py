@@ -11,11 +11,9 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from record_train import ALPHA, RANK, Record, callback, examples, resident, versions, words
+from record_train import ALPHA, RANK, Record, callback, examples, resident, versions, whole_batches, words
 
 SETTINGS = ["default", "micro batch 1", "best"]
-BATCH = 8
-"""TrainingArguments' default"""
 
 
 def main() -> None:
@@ -31,9 +29,7 @@ def main() -> None:
     record = Record(floor=resident())
     record.watch(Trainer)
     rows = examples(args.data)
-    batch = min(BATCH, len(rows)) if args.setting == "default" else 1
-    if len(rows) % batch:
-        raise SystemExit(f"{len(rows)} examples are no multiple of the batch of {batch}: its steps would not be the whole set")
+    batch = whole_batches(len(rows)) if args.setting == "default" else 1
     more = {} if args.setting == "default" else {"gradient_checkpointing": False}
     if args.setting == "best":
         trl.trainer.utils._use_triton = lambda device: True

@@ -24,14 +24,13 @@ def floor() -> None:
 
 
 def first(model: str, out: str) -> None:
+    from operations import LORA_ALPHA, LORA_RANK
     from safetensors.torch import save_file
     from transformers import set_seed
 
     from gogpt.adapters import add_method
     from gogpt.config import MethodConfig, ModelConfig
     from gogpt.model import load_base
-
-    from operations import LORA_ALPHA, LORA_RANK
 
     set_seed(0)
     random.seed(0)

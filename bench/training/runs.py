@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shlex
@@ -17,10 +18,10 @@ from typing import Any
 from contenders import PEERS, ROOT, empty_folder
 from environments import environment
 from equality import IGNORE, Sample, read_gogpt
-from training.operations import LORA_ALPHA, LORA_RANK, Shape
-from training.sets import Conversation, SetKind, write
 
 from processes import Failed, Finished, run
+from training.operations import LORA_ALPHA, LORA_RANK, Shape
+from training.sets import Conversation, SetKind, write
 
 GOGPT, TRL, LLAMAFACTORY = "GoGPT", "TRL", "LLaMA-Factory"
 PARTS = Path(__file__).resolve().parent
@@ -244,7 +245,7 @@ class Tail:
 
 def seconds_of(told: Sequence[float], times: Sequence[float]) -> tuple[float, ...]:
     """Seconds of each step: of the first as told, of others from line to line."""
-    return (told[0], *(b - a for a, b in zip(times, times[1:], strict=False))) if len(times) == len(told) else tuple(told)
+    return (told[0], *(b - a for a, b in itertools.pairwise(times))) if len(times) == len(told) else tuple(told)
 
 
 def run_gogpt(data: TrainSet, method: str, task: Task, folder: Path, *, short_rows: bool = False, train_on: str = "assistant") -> tuple[Finished, dict[str, Any]]:

@@ -94,7 +94,7 @@ def multi(text: Text, count: int, pick: random.Random) -> Iterator[Conversation]
 
 
 def under_system(text: Text, count: int, pick: random.Random) -> Iterator[Conversation]:
-    system = text.tokens(385)
+    system = text.tokens(355)
     for _ in range(count):
         yield [{"role": "system", "content": system}, *_turn(text.tokens(pick.uniform(6, 10)), text.tokens(pick.uniform(30, 48)))]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from table import markdown
+
 from training.operations import Shape, is_close, standing_bytes, useful
 from training.runs import GOGPT, LLAMAFACTORY, TRL, TrainRun, TrainSet
 
@@ -193,6 +194,15 @@ def _cells(row: TrainRow) -> tuple[str, ...]:
 
 def table(rows: Sequence[TrainRow]) -> str:
     return markdown(HEADER, map(_cells, rows))
+
+
+def clock_line(runs: Sequence[TrainRun]) -> str | None:
+    """How far GoGPT's own seconds (metrics.jsonl) are from the clock outside, over all measured steps."""
+    own = [(sum(r.told[r.warmup :]), sum(r.measured)) for r in runs if r.told and len(r.told) > r.warmup]
+    if not own or not sum(a for a, _ in own):
+        return None
+    told, clock = (sum(x) for x in zip(*own, strict=True))
+    return f"GoGPT's own seconds of these steps: {told:.2f}, by the clock outside {clock:.2f} ({clock / told - 1:+.1%}); the clock's are told"
 
 
 def problem_lines(rows: Sequence[TrainRow]) -> list[str]:
