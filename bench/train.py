@@ -104,8 +104,8 @@ def words(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 def chosen(only: Sequence[str] | None) -> list[Trainer]:
     if not only:
-        return list(TRAINERS)
-    out = [t for t in TRAINERS if any(name.lower() in (t.who.lower(), f"{t.who}/{t.setting}".lower()) for name in only)]
+        return [t for t in TRAINERS if not t.asked]
+    out = [t for t in TRAINERS if any(name.lower() == f"{t.who}/{t.setting}".lower() or (name.lower() == t.who.lower() and not t.asked) for name in only)]
     names = {n for t in TRAINERS for n in (t.who.lower(), f"{t.who}/{t.setting}".lower())}
     if wrong := [n for n in only if n.lower() not in names]:
         sys.exit(f"--only {', '.join(wrong)}: not among {', '.join(sorted(names))}")

@@ -220,3 +220,15 @@ def test_a_recipe_of_the_benchmark_is_a_recipe(tmp_path: Path) -> None:
         config = load_recipe(file)
         assert (config.method.kind, config.train.max_steps, config.data.max_length, config.train.warmup) == (method, 3, 30, 0)
         assert config.checks.proofs
+
+
+def test_only_names_contenders_or_one_of_their_settings() -> None:
+    import train
+
+    everyone = train.chosen(None)
+    assert not [t for t in everyone if t.asked]
+    assert {t.who for t in everyone} == {"GoGPT", "TRL", "LLaMA-Factory"}
+    assert train.chosen(["trl"]) == [t for t in everyone if t.who == "TRL"]
+    assert [t.name for t in train.chosen(["LLaMA-Factory/packing"])] == ["LLaMA-Factory, packing"]
+    with pytest.raises(SystemExit, match="unsloth"):
+        train.chosen(["unsloth"])

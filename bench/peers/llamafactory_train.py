@@ -1,7 +1,7 @@
 """LLaMA-Factory: ``llamafactory-cli train`` (its ``run_exp``) on a tokenized_path with ids and labels that are there already, for bench/train.py.
 
 For neat packing its own processor of packed sets makes the rows (knapsack, numbered attention mask); only what encodes an example is replaced by the
-ids that are given.
+ids that are given. ``packing`` is its plain packing, in which documents see each other.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from llamafactory_prepare import stand_in_for_torchaudio
 from record_train import ALPHA, RANK, Record, callback, examples, resident, versions, whole_batches, words
 
-SETTINGS = ["default", "micro batch 1", "neat packing"]
+SETTINGS = ["default", "micro batch 1", "neat packing", "packing"]
 CUTOFF = 2048
 """its default; rows of neat packing are not longer"""
 
 
-def packed(rows: list[dict[str, list[int]]], capacity: int, processor_class: Any, tokenizer: Any) -> dict[str, list[Any]]:
+def packed(rows: list[dict[str, list[int]]], capacity: int, processor_class: Any, tokenizer: Any, *, neat: bool) -> dict[str, list[Any]]:
     """Rows of ``capacity`` + 1 tokens, padded to that, by its own processor."""
     from types import SimpleNamespace
 
@@ -27,7 +27,7 @@ def packed(rows: list[dict[str, list[int]]], capacity: int, processor_class: Any
         def _encode_data_example(self, prompt: Any, **others: Any) -> Any:
             return list(rows[prompt[0]]["input_ids"]), list(rows[prompt[0]]["labels"])
 
-    args = SimpleNamespace(cutoff_len=capacity, neat_packing=True, packing=True)
+    args = SimpleNamespace(cutoff_len=capacity, neat_packing=neat, packing=True)
     made = Given(template=None, tokenizer=tokenizer, processor=None, data_args=args)
     count = len(rows)
     return dict(made.preprocess_dataset({"_prompt": [[i] for i in range(count)], "_response": [[0]] * count, **{
@@ -56,10 +56,11 @@ def main() -> None:
     record = Record(floor=resident())
     record.watch(Trainer)
     rows = examples(args.data)
-    if args.setting == "neat packing":
+    if args.setting.endswith("packing"):
+        neat = args.setting == "neat packing"
         capacity = smallest_capacity([len(r["input_ids"]) for r in rows], greedy_knapsack)
-        data = Dataset.from_dict(packed(rows, capacity, PackedSupervisedDatasetProcessor, AutoTokenizer.from_pretrained(args.model)))
-        more: dict[str, Any] = {"packing": True, "neat_packing": True, "cutoff_len": capacity}
+        data = Dataset.from_dict(packed(rows, capacity, PackedSupervisedDatasetProcessor, AutoTokenizer.from_pretrained(args.model), neat=neat))
+        more: dict[str, Any] = {"packing": True, "neat_packing": neat, "cutoff_len": capacity}
     else:
         data = Dataset.from_list([{**r, "attention_mask": [1] * len(r["input_ids"]), "images": None, "videos": None, "audios": None} for r in rows])
         more = {}

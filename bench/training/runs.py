@@ -69,7 +69,7 @@ class TrainSet:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trainer:
     """A contender. ``environment`` and ``script``: a peer's. ``short_rows``: GoGPT with rows no longer than the longest example, so that a
-    micro-batch has as many tokens as a peer's of one example. ``default``: as it comes."""
+    micro-batch has as many tokens as a peer's of one example. ``default``: as it comes. ``asked``: only runs where --only names it."""
 
     who: str
     setting: str
@@ -77,6 +77,7 @@ class Trainer:
     script: str = ""
     default: bool = False
     short_rows: bool = False
+    asked: bool = False
 
     @property
     def name(self) -> str:
@@ -91,6 +92,8 @@ TRAINERS: tuple[Trainer, ...] = (
     Trainer(who=TRL, setting="best", environment="trl", script="trl_train.py"),
     Trainer(who=LLAMAFACTORY, setting="micro batch 1", environment="llamafactory", script="llamafactory_train.py"),
     Trainer(who=LLAMAFACTORY, setting="neat packing", environment="llamafactory", script="llamafactory_train.py"),
+    Trainer(who=TRL, setting="micro batch 1", environment="trl", script="trl_train.py", asked=True),
+    Trainer(who=LLAMAFACTORY, setting="packing", environment="llamafactory", script="llamafactory_train.py", asked=True),
 )
 
 

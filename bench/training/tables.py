@@ -14,7 +14,7 @@ from training.runs import GOGPT, LLAMAFACTORY, TRL, TrainRun, TrainSet
 AGREES = 1e-3
 """Relative difference of losses at a step up to which trajectories agree."""
 
-REFERENCES = ((LLAMAFACTORY, "micro batch 1"), (TRL, "best"))
+REFERENCES = ((LLAMAFACTORY, "micro batch 1"), (TRL, "best"), (TRL, "micro batch 1"))
 """Whose losses others are held against, the first that ran: one sequence at a time without padding, where nothing can leak."""
 
 
@@ -155,7 +155,7 @@ def summary(rows: Sequence[TrainRow]) -> dict[str, float | str]:
     if leanest.above_floor > 0:
         out |= {"leanest_peer": f"{leanest.who}, {leanest.setting}", "memory_over_leanest": mine.above_floor / leanest.above_floor}
     # As many tokens in a micro-batch on both sides: one example.
-    single = [r for r in peers if not r.default and r.setting != "neat packing"]
+    single = [r for r in peers if not r.default and "packing" not in r.setting]
     short = next((r for r in honest if r.who == GOGPT and r.setting == "short rows"), None)
     if short is not None and single and (least := min(single, key=lambda r: r.above_floor)).above_floor > 0:
         out |= {"same_micro_batch_peer": f"{least.who}, {least.setting}", "memory_same_micro_batch": short.above_floor / least.above_floor}
