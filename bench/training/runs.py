@@ -27,7 +27,7 @@ GOGPT, TRL, LLAMAFACTORY = "GoGPT", "TRL", "LLaMA-Factory"
 PARTS = Path(__file__).resolve().parent
 MAX_LENGTH = 2048
 """Tokens of GoGPT's packed rows: the recipe's default."""
-LOOK = 0.002
+LOOK = 0.005
 """Seconds between two looks at metrics.jsonl."""
 
 
