@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-FOLDER = HERE / ".venvs"
+FOLDER = Path(os.environ.get("GOGPT_BENCH_VENVS") or HERE / ".venvs")
+"""Where they are made, or are already."""
 CONSTRAINTS = HERE / "constraints"
 
 REQUIREMENTS: dict[str, tuple[str, ...]] = {

@@ -1,0 +1,1 @@
+"""The parts of bench/train.py: data sets, operations, runs, tables."""
