@@ -55,6 +55,9 @@ def fuse(model: Any) -> Fused:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
     for kind, module in list(_candidates(model, head)):
+        if hasattr(module.__dict__.get("forward"), "_gogpt"):
+            done[kind] += 1
+            continue
         if "forward" in module.__dict__:
             kept[type(module).__name__, "another library replaced its forward pass"] += 1
             continue

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch.distributed.fsdp import FSDPModule
-from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from gogpt.engines import unwrapped
 from gogpt.fused.products import is_plain
@@ -33,7 +33,7 @@ class PlainHead:
     softcap: float | None
 
 
-class _LinearCrossEntropy(torch.autograd.Function):
+class _LinearCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, at: torch.Tensor, targets: torch.Tensor,
                 weights: torch.Tensor, scale: float, softcap: float | None, chunk_bytes: int, dtype: torch.dtype, grads: bool) -> torch.Tensor:
@@ -144,7 +144,7 @@ def plain_head(model: Any) -> PlainHead | None:
     if inner is not model or isinstance(model, FSDPModule):
         return None
     base = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
-    head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
+    head: Any = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
     decoder = base.get_decoder() if hasattr(base, "get_decoder") else None
     if not is_plain(head) or "forward" in head.__dict__ or not isinstance(decoder, torch.nn.Module) or decoder is base:
         return None
@@ -154,7 +154,7 @@ def plain_head(model: Any) -> PlainHead | None:
         draw = torch.randn(1, 6, weight.shape[1], generator=torch.Generator().manual_seed(0))
         draw[:, 3:] *= 30
         hidden = draw.to(weight.device, weight.dtype)
-        decoder.forward = lambda *args, **kwargs: BaseModelOutputWithPast(last_hidden_state=hidden)
+        decoder.forward = lambda *args, **kwargs: BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden)
         try:
             given = base(input_ids=torch.zeros(1, 1, dtype=torch.long, device=weight.device), use_cache=False).logits
         except Exception:  # a model that takes more from its decoder: whatever it raises, it is not this form

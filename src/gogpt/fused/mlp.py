@@ -36,7 +36,7 @@ def _layers(tensors: Any, scales: tuple[float, ...]) -> list[Weights]:
     return [Weights(weight=tensors[4 * i], bias=tensors[4 * i + 1], a=tensors[4 * i + 2], b=tensors[4 * i + 3], scale=scales[i]) for i in range(3)]
 
 
-class _GatedMlp(torch.autograd.Function):
+class _GatedMlp(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, name: str, source: Normed | None, dtype: torch.dtype, scales: tuple[float, ...],
                 *tensors: torch.Tensor | None) -> torch.Tensor:
@@ -54,7 +54,8 @@ class _GatedMlp(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        tensors, (gate, up, h_gate, h_up, h_down, *inputs) = ctx.saved_tensors[:12], ctx.saved_tensors[12:]
+        saved = ctx.saved_tensors  # once: what a checkpoint computed again is given once
+        tensors, (gate, up, h_gate, h_up, h_down, *inputs) = saved[:12], saved[12:]
         own = _layers(tensors, ctx.scales)
         layers = [layer.cast(ctx.dtype) for layer in own]
         need_x, needs = ctx.needs_input_grad[0], ctx.needs_input_grad[5:]

@@ -55,7 +55,7 @@ def normalise(x: torch.Tensor, rstd: torch.Tensor, weight: torch.Tensor, plus_on
     return (out * (1.0 + weight.float())).to(x.dtype) if plus_one else weight * out.to(x.dtype)
 
 
-class _RmsNorm(torch.autograd.Function):
+class _RmsNorm(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, rstd: torch.Tensor, plus_one: bool, kept: Kept) -> torch.Tensor:
         ctx.save_for_backward(x, weight, rstd)

@@ -124,7 +124,7 @@ def saved_input(saved: tuple[torch.Tensor, ...], kept: Kept | None, dtype: torch
     return found.reshape(-1, found.shape[-1]).to(dtype)
 
 
-class _Linear(torch.autograd.Function):
+class _Linear(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, a: torch.Tensor | None, b: torch.Tensor | None,
                 scale: float, source: Normed | None, dtype: torch.dtype) -> torch.Tensor:

@@ -24,7 +24,7 @@ def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *, back: bool) 
     return out
 
 
-class _Rotary(torch.autograd.Function):
+class _Rotary(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.save_for_backward(cos, sin)
