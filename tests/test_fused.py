@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from gogpt.arguments import optimizer_name
 from gogpt.config import RunConfig
 from gogpt.fused import Fused, fuse, keep_memory, linear_cross_entropy, plain_head, unfuse
 from gogpt.fused.norm import normed_of, rms_norm
@@ -429,6 +430,34 @@ def test_only_whole_models_are_fused(keys: dict[str, Any], stage: int | None, co
     args = type("Args", (), {"device": torch.device("cpu"), "torch_compile": compiled,
                              "deepspeed": None if stage is None else {"zero_optimization": {"stage": stage}}})()
     assert takes_fused(config, args) is applies
+
+
+@pytest.mark.parametrize(("engine", "precision", "name"), [("ddp", "fp32", "adamw_torch_fused"), ("ddp", "bf16", "adamw_torch_fused"),
+                                                           ("ddp", "fp16", "adamw_torch"), ("fsdp", "fp32", "adamw_torch"), ("deepspeed", "bf16", "adamw_torch")])
+def test_adamw_is_one_pass_where_nothing_stands_between(engine: str, precision: str, name: str) -> None:
+    config = RunConfig.model_validate({"model": "m", "data": {"train": "d"}, "output": "o", "parallel": {"engine": engine}})
+    assert optimizer_name(config, precision) == name
+    assert optimizer_name(config.model_copy(update={"train": config.train.model_copy(update={"optimizer": "sgd"})}), precision) == "sgd"
+
+
+def test_adamw_in_one_pass_is_adamw_and_goes_on_from_a_saved_state() -> None:
+    """Within rounding of the other form; saved and loaded it is itself, bit for bit."""
+    draw = torch.Generator().manual_seed(0)
+    start, grads = torch.randn(40, 7, generator=draw), torch.randn(6, 40, 7, generator=draw)
+    weights, makers = {}, {"one pass": True, "foreach": False, "resumed": True}
+    for name, fused_ in makers.items():
+        weight = start.clone().requires_grad_()
+        optimizer = torch.optim.AdamW([weight], lr=1e-2, weight_decay=0.1, fused=fused_)
+        for number, grad in enumerate(grads):
+            if name == "resumed" and number == 3:
+                state = copy.deepcopy(optimizer.state_dict())
+                optimizer = torch.optim.AdamW([weight], lr=1e-2, weight_decay=0.1, fused=True)
+                optimizer.load_state_dict(state)
+            weight.grad = grad.clone()
+            optimizer.step()
+        weights[name] = weight.detach()
+    assert torch.equal(weights["one pass"], weights["resumed"])
+    assert torch.allclose(weights["one pass"], weights["foreach"], rtol=1e-5, atol=1e-6)
 
 
 def test_memory_is_kept_where_glibc_is() -> None:

@@ -10,7 +10,9 @@ import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """mallopt(3)."""
-LARGEST = 1 << 30
+LARGEST = 1 << 28
+"""Blocks up to here stay. Measured on ten layers of SmolLM2-135M's shapes, 1,832 tokens, a third step: 12,000 page faults, 0.03 s in the kernel and 2,102 MiB at
+most; 167,000, 0.31 s and 2,122 MiB as glibc does it; with 1 GiB 30,000, 0.06 s and 2,239 MiB; with 64 MiB 94,000, 0.19 s and 2,196 MiB."""
 
 
 def keep_memory() -> bool:
