@@ -23,6 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from gogpt.attention import DOCUMENTS
 from gogpt.fused import fuse, keep_memory, linear_cross_entropy, plain_head, unfuse
+from gogpt.fused.products import Weights, linear
 
 VOCAB = 49_152
 WAYS = ("transformers", "modules", "modules and head")
@@ -111,41 +112,32 @@ def steps(asked: argparse.Namespace, method: str) -> None:
               f"of a layer {kept[way][1] / 2**20:.1f} MiB ({kept[way][1] / kept[WAYS[0]][1]:.2f}); gradients differ by {off:.1e}")
 
 
-def best(run: Callable[[], Any], rounds: int) -> float:
-    taken = []
-    for _ in range(rounds + 1):
-        started = time.process_time()
-        run()
-        taken.append(time.process_time() - started)
-    return min(taken[1:])
-
-
 def adapters(rounds: int) -> None:
-    """A LoRA layer, forward and backward, as PEFT has it, in one function, and with the adapter added to the matrix first."""
-    from gogpt.fused.products import Weights, linear
-
-    for tokens in (512, 2048):
+    """A LoRA layer, forward and backward: as PEFT has it, in one function, and with the adapter added to its matrix, forward and again backward."""
+    for tokens in (128, 512, 2048):
         draw = torch.Generator().manual_seed(0)
         x = torch.randn(tokens, 576, generator=draw, requires_grad=True)
         weight = torch.randn(1536, 576, generator=draw)
         a, b = torch.randn(16, 576, generator=draw, requires_grad=True), torch.randn(1536, 16, generator=draw, requires_grad=True)
         g = torch.randn(tokens, 1536, generator=draw)
-
-        def theirs(x=x, weight=weight, a=a, b=b, g=g) -> Any:
-            return torch.autograd.grad(F.linear(x, weight) + F.linear(F.linear(x, a), b) * 2.0, (x, a, b), g)
-
-        def ours(x=x, weight=weight, a=a, b=b, g=g) -> Any:
-            return torch.autograd.grad(linear(x, Weights(weight=weight, a=a, b=b, scale=2.0), torch.float32), (x, a, b), g)
-
-        def added(x=x, weight=weight, a=a, b=b, g=g) -> Any:
-            with torch.no_grad():
-                whole = torch.addmm(weight, b, a, alpha=2.0)
-                F.linear(x, whole)
-                return torch.mm(g, whole), torch.mm(torch.mm(g, b).t(), x).mul_(2.0), torch.mm(g.t(), torch.mm(x, a.t())).mul_(2.0)
-
-        times = {run.__name__: best(run, rounds) for run in (theirs, ours, added)}
-        print(f"LoRA layer 576 -> 1536, rank 16, {tokens} tokens: ratio to PEFT's of one function {times['theirs'] / times['ours']:.2f}, "
-              f"with the adapter added to the matrix {times['theirs'] / times['added']:.2f}")
+        layer = Weights(weight=weight, a=a, b=b, scale=2.0)
+        taken: dict[str, list[float]] = {"PEFT": [], "ours": [], "added": []}
+        for turn in range(rounds + 1):
+            for way, times in taken.items():
+                started = time.process_time()
+                if way == "added":
+                    with torch.no_grad():
+                        F.linear(x, torch.addmm(weight, b, a, alpha=2.0))
+                        torch.mm(g, torch.addmm(weight, b, a, alpha=2.0))
+                        torch.mm(torch.mm(g, b).mul_(2.0).t(), x), torch.mm(g.t(), torch.mm(x, a.t())).mul_(2.0)
+                else:
+                    out = linear(x, layer, torch.float32) if way == "ours" else F.linear(x, weight) + F.linear(F.linear(x, a), b) * 2.0
+                    torch.autograd.grad(out, (x, a, b), g)
+                if turn:
+                    times.append(time.process_time() - started)
+        least = {way: min(times) for way, times in taken.items()}
+        print(f"LoRA layer 576 -> 1536, rank 16, {tokens} tokens: ratio to PEFT's in one function {least['PEFT'] / least['ours']:.2f}, "
+              f"with the adapter added to its matrix {least['PEFT'] / least['added']:.2f}")
 
 
 def main() -> None:
