@@ -79,7 +79,7 @@ def training_arguments(config: RunConfig, plan: RunPlan, folder: RunFolder, deep
             gradient_accumulation_steps=plan.accumulation, seed=train.seed,
             bf16=plan.precision == "bf16", fp16=plan.precision == "fp16", max_grad_norm=train.max_grad_norm,
             weight_decay=train.weight_decay, adam_beta1=train.adam_beta1, adam_beta2=train.adam_beta2,
-            adam_epsilon=train.adam_epsilon, optim={"adamw": "adamw_torch", "sgd": "sgd", "adafactor": "adafactor"}[train.optimizer],
+            adam_epsilon=train.adam_epsilon, optim=optimizer_name(config, plan.precision),
             save_strategy="no", eval_strategy="no", logging_strategy="steps", logging_steps=1, logging_first_step=True,
             logging_nan_inf_filter=False, remove_unused_columns=False, label_names=["labels"], disable_tqdm=True, dataloader_pin_memory=torch.cuda.is_available(),
             report_to=list(train.report_to) or "none", dataloader_num_workers=0, save_only_model=False,
@@ -98,6 +98,14 @@ def training_arguments(config: RunConfig, plan: RunPlan, folder: RunFolder, deep
             raise missing_package(problem) from problem
         raise GogptError("CFG231", f"transformers refuses the settings: {problem}", where="recipe: train.trainer",
                          fix="correct the key it names") from problem
+
+
+def optimizer_name(config: RunConfig, precision: str) -> str:
+    """transformers' name of it. AdamW is torch's one pass over all of a tensor's state, where nothing stands between it and the weights: a sharding
+    engine does, and so does fp16's loss scale, whose skipped steps accelerate tells by a step that was not called (a fused one always is)."""
+    if config.train.optimizer != "adamw":
+        return config.train.optimizer
+    return "adamw_torch_fused" if config.parallel.engine == "ddp" and precision != "fp16" else "adamw_torch"
 
 
 def missing_package(problem: Exception) -> GogptError:

@@ -10,6 +10,7 @@ from gogpt.adapters import add_method
 from gogpt.attention import attend_by_document
 from gogpt.batches import collate
 from gogpt.engines import quiet_engines
+from gogpt.fused import fuse, keep_memory
 from gogpt.loss import summed_loss
 from gogpt.model import load_base, pick_device
 from gogpt.modelfiles import find_model
@@ -36,6 +37,10 @@ def time_run(before: Preflight) -> float:
         base, device = load_base(before.config.model, weights, plan.weights_dtype, quant), pick_device()
         attend_by_document(base, before.config.model.attention, device)
         model = add_method(base, before.config.method, weights)
+        if device.type == "cpu":
+            keep_memory()
+            if before.config.train.fused:
+                fuse(model)
     model.to(device).train()
     make = collate(examples, before.pad_id, across=plan.across_documents)
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=plan.precision == "bf16")

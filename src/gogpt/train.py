@@ -32,6 +32,7 @@ from gogpt.errors import GogptError
 from gogpt.extension import read_extension, write_extension
 from gogpt.facts import ProofFacts, StepStats, to_json
 from gogpt.findings import Finding, Severity, Text, Verdict
+from gogpt.fused import fuse, keep_memory
 from gogpt.model import load_base, rehearse_saving, save_generation_config, save_tokenizer
 from gogpt.modelfiles import BASE_NOTE, Checkpoint, find_model, trains_new
 from gogpt.preflight import Preflight, Refused, preflight
@@ -309,12 +310,18 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
     set_seed(config.train.seed)
     random.seed(config.train.seed)
     observer.stage("loading the model")
+    if args.device.type == "cpu":
+        keep_memory()
     with quiet_engines():
         weights = find_model(config.model, weights=True)
         base = load_base(config.model, weights, plan.weights_dtype, quantisation_of(config, weights, plan.weights_dtype))
         attend_by_document(base, config.model.attention, args.device)
         shape = step_shape(base, before, observer.note)
         model = add_method(base, config.method, weights)
+        if takes_fused(config, args):
+            fused = fuse(model)
+            if fused.kept:
+                observer.note(fused.told())
         main = Ranks().main
         for path in (folder.metrics, folder.evals) if main else ():
             write_text(path, "".join(line + "\n" for line in lines_up_to(path, start)))
@@ -386,6 +393,14 @@ def step_shape(base: Any, before: Preflight, note: Callable[[str], None]) -> Ste
         shares = False
     # DeepSpeed counts its passes to know when a step ends.
     return plan.shape(flat=base.config._attn_implementation == DOCUMENTS, shares=shares, spread=before.config.parallel.engine == "deepspeed")
+
+
+def takes_fused(config: RunConfig, args: Any) -> bool:
+    """Whether the run's modules may be replaced: on a CPU, whole, and traced by nobody. FSDP2 and ZeRO 3 gather weights in the hooks of each module,
+    which a function over several modules does not pass through."""
+    settings = args.deepspeed if isinstance(args.deepspeed, dict) else {}
+    sharded = config.parallel.engine == "fsdp" or (settings.get("zero_optimization") or {}).get("stage") == 3
+    return config.train.fused and args.device.type == "cpu" and not sharded and not args.torch_compile
 
 
 def _proven(trainer: GogptTrainer, before: Preflight, folder: RunFolder, observer: Observer, lang: str) -> Preflight:
