@@ -215,11 +215,15 @@ class _Saved:
 
 
 def test_chunks_keep_no_logits_for_the_backward_pass(monkeypatch):
-    """What is kept beyond the decoder's own no longer grows with K x V."""
+    """What is kept beyond the decoder's own no longer grows with K x V; of a head that is one product nothing of that size is ever kept."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(transformers.LlamaConfig(**{**SMALL, "vocab_size": 4096}))
     batch = tensors(rows_of([[100]]))
     kept = {}
+    one_product = _Saved()
+    with torch.autograd.graph.saved_tensors_hooks(one_product.pack, lambda tensor: tensor):
+        summed_loss(model, batch, torch.float32)
+    monkeypatch.setattr(loss_path, "head_of", lambda model: None)
     for chunk in (1 << 28, 4096 * 4 * 10):
         monkeypatch.setattr(loss_path, "CHUNK_BYTES", chunk)
         saved = _Saved()
@@ -228,3 +232,4 @@ def test_chunks_keep_no_logits_for_the_backward_pass(monkeypatch):
         kept[chunk] = saved.num_bytes
     logits = 50 * 4096 * 4
     assert kept[1 << 28] - kept[4096 * 4 * 10] > 0.9 * logits
+    assert kept[1 << 28] - one_product.num_bytes > 0.9 * logits

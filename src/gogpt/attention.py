@@ -188,7 +188,7 @@ def why_not_flex(device: torch.device, dtype: torch.dtype = torch.float32) -> st
     made = [torch.randn(1, heads, 160, 32, generator=generator).to(device, dtype).requires_grad_() for heads in (4, 2, 2)]
     ends = torch.tensor([[160] * 10 + [90] * 80 + [160] * 70], device=device)
     try:
-        ours = flex(*made, ends[:, None, None, :], None)
+        ours = flex(made[0], made[1], made[2], ends[:, None, None, :], None)
         plain = torch.nn.functional.scaled_dot_product_attention(made[0], *(x.repeat_interleave(2, dim=1) for x in made[1:]), attn_mask=explicit_mask(ends, dtype))
         grads = [torch.autograd.grad(out.float().square().sum(), made) for out in (ours, plain)]
     except Exception as problem:  # a compiler that is not there, a device that it does not know

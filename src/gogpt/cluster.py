@@ -14,8 +14,9 @@ from typing import Any
 
 from gogpt.config import RunConfig
 from gogpt.errors import GogptError
+from gogpt.memory import WEIGHT_BYTES, Work, activations
 from gogpt.modelfiles import Checkpoint, count_trainable
-from gogpt.plan import WEIGHT_BYTES, estimate_memory, pick_weights_dtype
+from gogpt.plan import pick_weights_dtype
 from gogpt.quantisation import weight_bytes
 
 GIB = 2**30
@@ -160,7 +161,7 @@ def zero_states(parameters: int, stage: int, world: int) -> float:
 def device_memory(config: RunConfig, checkpoint: Checkpoint, size: Size, accumulation: int) -> DeviceMemory:
     """ddp and fsdp keep what trains in float32 (4 + 4 + 8 bytes under AdamW) and compute in bfloat16 by autocast or by FSDP2's policy;
     DeepSpeed's bf16 keeps bfloat16 weights and gradients, and float32 masters with the optimizer's state (2 + 2 + 12). FSDP2 here reduces
-    gradients once a step: while it accumulates, every device holds them whole. Activations: ``plan.estimate_memory``, rows full."""
+    gradients once a step: while it accumulates, every device holds them whole. Activations: ``memory.activations``, rows full."""
     parallel, world, low = config.parallel, config.parallel.world_size, config.train.precision != "fp32"
     state = {"adamw": 8, "sgd": 0, "adafactor": 0}[config.train.optimizer]
     trainable, offload = size.trainable, parallel.offload
@@ -184,9 +185,10 @@ def device_memory(config: RunConfig, checkpoint: Checkpoint, size: Size, accumul
         optimizer = 0
     if offload == "all":
         weights = gradients = 0
-    rows = [config.data.max_length] * config.train.micro_batch_size
-    activations = estimate_memory(config, checkpoint, dtype, rows).activations
-    return DeviceMemory(weights=math.ceil(weights), gradients=math.ceil(gradients), optimizer=math.ceil(optimizer), copies=copies, activations=activations, reserve=RESERVE,
+    tokens = config.data.max_length * config.train.micro_batch_size
+    work = Work(tokens=tokens, length=config.data.max_length, places=tokens, again=accumulation > 1, by_stretches=True)
+    acts, _ = activations(config, checkpoint, work, WEIGHT_BYTES[dtype] if low else 4, fused=False)
+    return DeviceMemory(weights=math.ceil(weights), gradients=math.ceil(gradients), optimizer=math.ceil(optimizer), copies=copies, activations=acts, reserve=RESERVE,
                         host=math.ceil(host))
 
 

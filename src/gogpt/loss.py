@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
 
 from gogpt.engines import unwrapped
+from gogpt.fused import PlainHead, linear_cross_entropy, plain_head
 from gogpt.model import forward_inputs
 from gogpt.records import IGNORE_INDEX
 
@@ -72,8 +74,8 @@ def entries_of(batch: Mapping[str, Any]) -> Entries:
 def summed_loss(model: Any, batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[torch.Tensor, int]:
     """Sum of the cross-entropy over the trained tokens of a micro-batch, in float32, and their number (of shared rows: those of all examples).
 
-    The head runs only on positions that predict a trained token:
-    K of them give logits ``[K, V]``, in chunks of CHUNK_BYTES where they are many. Inside an engine (DDP, DeepSpeed, FSDP2), whose wrapper must
+    The head runs only on positions that predict a trained token: K of them give logits ``[K, V]``, in chunks, whose gradient is made while they are there
+    (``fused.head``); of a head that is more than one product, in chunks of CHUNK_BYTES that are computed again in the backward pass. Inside an engine (DDP, DeepSpeed, FSDP2), whose wrapper must
     see one whole forward pass, it runs on every position at which some row predicts one, ``[B, K', V]``, and in one piece. Without any
     trained token the sum is 0 and still has a gradient.
     """
@@ -119,7 +121,8 @@ def _loss_at(model: Any, decoder: torch.nn.Module, inputs: dict[str, Any], entri
     pass: tied or adapted heads, scaled and capped logits are what they are in it.
     """
     num_places = len(entries.places)
-    chunks = min(num_places, math.ceil(num_places * int(base_of(model).config.get_text_config().vocab_size) * 4 / CHUNK_BYTES))
+    head = head_of(model)
+    chunks = num_places + 1 if head is not None else min(num_places, math.ceil(num_places * int(base_of(model).config.get_text_config().vocab_size) * 4 / CHUNK_BYTES))
     chosen: list[tuple[torch.Tensor, Any]] = []  # the hidden states, and the class of what the decoder gives
 
     def choose(module: Any, args: Any, out: Any) -> Any:
@@ -140,6 +143,8 @@ def _loss_at(model: Any, decoder: torch.nn.Module, inputs: dict[str, Any], entri
         return cross_entropy(logits.flatten(0, 1)[entries.places], entries)
     if logits.shape[:2] != (1, num_places if chunks == 1 else 1):
         return None
+    if head is not None:
+        return linear_cross_entropy(chosen[0][0][0], head.weight, head.bias, entries.index, entries.targets, entries.weights, scale=head.scale, softcap=head.softcap)
     if chunks == 1:
         return cross_entropy(logits[0], entries)
 
@@ -151,6 +156,25 @@ def _loss_at(model: Any, decoder: torch.nn.Module, inputs: dict[str, Any], entri
     parts = zip(trained[0].tensor_split(chunks), split_entries(entries, chunks), strict=True)
     losses = [checkpoint(part, hidden, some, use_reentrant=False) for hidden, some in parts]
     return torch.stack(losses).sum()
+
+
+_heads: WeakKeyDictionary[torch.nn.Module, tuple[torch.nn.Module, PlainHead | None]] = WeakKeyDictionary()
+"""Of each model the head that was looked at, and what it was found to be."""
+
+
+def head_of(model: Any) -> PlainHead | None:
+    """The head as one product, where it is proven to be that and gradients that come before any loss scale cannot be lost (float16); None else."""
+    base = base_of(model)
+    head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
+    if head is None or (torch.is_autocast_enabled() and torch.get_autocast_dtype(next(base.parameters()).device.type) == torch.float16):
+        return None
+    known = _heads.get(base)
+    if known is None or known[0] is not head:
+        known = _heads[base] = (head, plain_head(model))
+    found = known[1]
+    if found is None or found.weight.dtype == torch.float16 or head._forward_hooks or head._forward_pre_hooks:
+        return None
+    return found if found.weight is head.weight else None
 
 
 def split_entries(entries: Entries, chunks: int) -> Iterator[Entries]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,32 +12,18 @@ import numpy.typing as npt
 from gogpt.config import RunConfig, TrainConfig
 from gogpt.data.store import ExampleSet
 from gogpt.facts import EnvFacts, PlanFacts
+from gogpt.memory import RUNTIME, WEIGHT_BYTES, Memory, Work, estimate_memory
 from gogpt.modelfiles import Checkpoint, count_trainable
 from gogpt.packing import Bins, cut_documents, one_per_row, pack
-from gogpt.quantisation import quantisation_of, split_modules, weight_bytes
+from gogpt.quantisation import quantisation_of, weight_bytes
 from gogpt.schedules import Rate
-from gogpt.sharing import Sharing, decide, quadratic_of
+from gogpt.sharing import Sampled, Sharing, decide, quadratic_of, sample_steps, why_not_causal
 from gogpt.trees import LEAST_SHARED, StepShape
 
 _DOCUMENTS = 0x646F6373
 """What tells the order of documents from other draws under one seed."""
-WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 NUM_LR_POINTS = 2000
 """How many learning rates plan.json lists at most; the first, the last and the peak are among them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """Estimated bytes of one process at the peak of a step."""
-
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-
-    @property
-    def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +132,7 @@ class RunPlan:
             "parameters": self.parameters, "trainable_parameters": self.trainable_parameters,
             "quantised_parameters": self.quantised_parameters, "quant_type": self.quant_type, "weights_dtype": self.weights_dtype,
             "memory": {"total": memory.total, "weights": memory.weights, "gradients": memory.gradients,
-                       "optimizer": memory.optimizer, "activations": memory.activations},
+                       "optimizer": memory.optimizer, "activations": memory.activations, "runtime": memory.runtime},
             "driven_by": self.driven_by, "seconds": seconds, "lr": [list(p) for p in self.lr_points()],
         }
 
@@ -230,53 +215,32 @@ def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env:
     quant = quantisation_of(config, checkpoint.folder, dtype)
     order = row_order(len(bins), 0 if sampled_rows else total, config.train.seed)
     accumulation, quadratic = max(1, config.train.batch_size // (config.train.micro_batch_size * world)), quadratic_of(checkpoint)
-    shape = step_shape(accumulation, config.train.micro_batch_size, config.data.max_length, world, quadratic, flat=True, shares=True)
+    by_stretches = config.model.attention == "auto" and why_not_causal(checkpoint.text_config) is None
+
+    def sampled(shares: bool) -> Sampled:
+        shape = step_shape(accumulation, config.train.micro_batch_size, config.data.max_length, world, quadratic, flat=by_stretches, shares=shares)
+        return sample_steps(bins, order, train, shape, config.train.batch_size)
+
+    sharing, found = decide(config, checkpoint, sampled)
+    if found is not None:
+        work = Work(tokens=found.tokens, length=config.data.max_length, places=found.places, again=found.turns > 1, by_stretches=by_stretches)
+    else:
+        longest = np.sort(bins.sums(lengths))[::-1][: config.train.micro_batch_size]
+        tokens = int(longest.max(initial=0)) * longest.size
+        work = Work(tokens=tokens, length=int(longest.max(initial=0)), places=round(tokens * train.num_trained / max(1, train.num_tokens)), again=accumulation > 1,
+                    by_stretches=by_stretches or not config.data.packing)
     return RunPlan(
         steps=steps, warmup_steps=count_warmup(config.train, steps), schedule=config.train.schedule,
         learning_rate=config.train.learning_rate, min_lr_ratio=config.train.min_lr_ratio,
         epochs=epochs, batch_size=config.train.batch_size,
         micro_batch_size=config.train.micro_batch_size,
-        accumulation=accumulation, world_size=world, quadratic=quadratic, sharing=decide(config, checkpoint, bins, order, train, shape),
+        accumulation=accumulation, world_size=world, quadratic=quadratic, sharing=sharing,
         precision=precision, weights_dtype=dtype, method=config.method.kind, max_length=config.data.max_length,
         packing=config.data.packing, bins=bins, order=order,
         tokens=train.num_tokens, trained_tokens=train.num_trained + (len(train) - len(bins) if across else 0), across_documents=across,
         stage=config.stage, parameters=sum(math.prod(s) for s, _ in checkpoint.tensors.values()),
         trainable_parameters=count_trainable(checkpoint, config.method),
-        memory=estimate_memory(config, checkpoint, dtype, bins.sums(lengths)), sampled_rows=sampled_rows,
+        memory=estimate_memory(config, checkpoint, dtype, work, fused=config.train.fused and env.device == "cpu", runtime=RUNTIME if env.device == "cpu" else 0),
+        sampled_rows=sampled_rows,
         quantised_parameters=weight_bytes(checkpoint, config.method, WEIGHT_BYTES[dtype])[1], quant_type=None if quant is None else quant.name,
     )
-
-
-def estimate_memory(config: RunConfig, checkpoint: Checkpoint, dtype: str, row_lengths: Sequence[int] | npt.NDArray[np.int64]) -> Memory:
-    """Bytes at the peak of a step, from shapes.
-
-    weights: parameters x bytes of their dtype; of modules in 4 bits what ``quantisation.quantised_bytes`` says. gradients: 4 bytes a trainable parameter. optimizer: AdamW 8,
-    SGD 0, Adafactor about 0. activations, per token and layer of a decoder: 8 hidden vectors (norms, residuals,
-    query, attention output), key and value, and 4 of the MLP's width; and per token of the micro-batch the
-    logits three times (bf16 or float32, float32, and their gradient); with gradient checkpointing one hidden
-    vector a layer, and one layer whole. A matrix in 4 bits is written out for its product: the largest one counts.
-    """
-    trainable = count_trainable(checkpoint, config.method)
-    size = WEIGHT_BYTES[dtype]
-    weights, in_4bit = weight_bytes(checkpoint, config.method, size)
-    unpacked = max((math.prod(s) for s in split_modules(checkpoint)[0].values()), default=0) * size if in_4bit else 0
-    optimizer = {"adamw": 8, "sgd": 0, "adafactor": 0}[config.train.optimizer]
-    hidden = checkpoint.number("hidden_size", "n_embd") or 0
-    layers = checkpoint.number("num_hidden_layers", "n_layer") or 0
-    heads = checkpoint.number("num_attention_heads", "n_head") or 1
-    kv = checkpoint.number("num_key_value_heads") or heads
-    head_dim = checkpoint.number("head_dim") or (hidden // heads if heads else 0)
-    inner = checkpoint.number("intermediate_size", "n_inner") or 4 * hidden
-    longest: list[int] = np.sort(np.asarray(row_lengths, dtype=np.int64))[::-1][: config.train.micro_batch_size].tolist()
-    tokens = len(longest) * (longest[0] if longest else 0)
-    layer = tokens * (8 * hidden + 2 * kv * head_dim + 4 * inner) * size
-    body = layers * tokens * hidden * size + layer if config.train.gradient_checkpointing else layers * layer
-    logits = tokens * (checkpoint.number("vocab_size") or 0) * (size + 8)
-    mask = len(longest) * (longest[0] ** 2 if longest else 0) * size
-    # What an engine shards, each process holds its part of.
-    parallel, world = config.parallel, config.parallel.world_size
-    whole = parallel.engine == "fsdp" or parallel.stage == 3
-    adapters = trainable * 4 if config.method.kind in ("lora", "qlora") else 0
-    return Memory(weights=math.ceil((weights + adapters) / (world if whole else 1)),
-                  gradients=math.ceil(trainable * 4 / (world if whole or parallel.stage == 2 else 1)),
-                  optimizer=math.ceil(trainable * optimizer / (world if whole or parallel.stage >= 1 else 1)), activations=body + logits + mask + unpacked)

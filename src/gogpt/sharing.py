@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gogpt.config import RunConfig
 from gogpt.data.store import ExampleSet
 from gogpt.errors import GogptError
 from gogpt.modelfiles import Checkpoint
 from gogpt.packing import Bins
-from gogpt.trees import StepShape, step_groups
+from gogpt.trees import StepShape, grow, step_groups
 
 OTHER_SCORES = ("attn_logit_softcapping", "attn_logit_softcap", "attention_chunk_size", "alibi", "is_encoder_decoder", "add_cross_attention")
 """Settings of a model under which its attention is more than a causal softmax of scaled products."""
@@ -75,17 +76,32 @@ def quadratic_of(checkpoint: Checkpoint) -> float:
     return body / (2 * layers * width) if layers and width else float("inf")
 
 
-def saved_by(bins: Bins, order: np.ndarray[Any, np.dtype[np.int64]], examples: ExampleSet, shape: StepShape, batch_size: int) -> float:
-    """Computed over represented tokens, in a few steps spread over the run."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """What a few steps spread over the run look like: ``share``, computed over represented tokens; of the largest micro-batch the ``tokens`` computed and the ``places``
+    at which something is predicted; ``turns``: the most micro-batches that a process has in a step."""
+
+    share: float
+    tokens: int
+    places: int
+    turns: int
+
+
+def sample_steps(bins: Bins, order: npt.NDArray[np.int64], examples: ExampleSet, shape: StepShape, batch_size: int) -> Sampled:
+    """Lays out up to NUM_SAMPLED steps."""
     steps = math.ceil(len(order) / batch_size)
-    represented = computed = 0
+    represented = computed = turns = 0
+    largest = (0, 0)
     for step in sorted({round(k * (steps - 1) / max(1, NUM_SAMPLED - 1)) for k in range(NUM_SAMPLED)}) if steps else ():
         rows = [bins[int(r)] for r in order[step * batch_size : (step + 1) * batch_size]]
         some = {i: examples[i] for row in rows for i in row}
-        represented += sum(e.num_tokens for row in rows for e in (some[i] for i in row))
-        for members, shared in step_groups(rows, some, shape):
-            computed += sum(some[i].num_tokens for i in members) - int(shared.sum())
-    return computed / represented if represented else 1.0
+        groups = step_groups(rows, some, shape)
+        forests = [grow([some[i] for i in members], shared) for members, shared in groups]
+        represented += sum(f.tokens for f in forests)
+        computed += sum(f.computed for f in forests)
+        turns = max(turns, math.ceil(len(groups) / shape.processes / shape.rows))
+        largest = max([largest, *((f.computed, np.unique(f.at).size) for f in forests)])
+    return Sampled(share=computed / represented if represented else 1.0, tokens=largest[0] * shape.rows, places=largest[1] * shape.rows, turns=turns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,21 +113,21 @@ class Sharing:
     why: str = ""
 
 
-def decide(config: RunConfig, checkpoint: Checkpoint, bins: Bins, order: np.ndarray[Any, np.dtype[np.int64]], examples: ExampleSet,
-           shape: StepShape) -> Sharing:
-    """Whether the run shares prefixes. Raises GogptError CFG234."""
+def decide(config: RunConfig, checkpoint: Checkpoint, sampled: Callable[[bool], Sampled]) -> tuple[Sharing, Sampled | None]:
+    """Whether the run shares prefixes, and its sampled steps (None where steps are not laid out). ``sampled``: they, with or without sharing.
+
+    Raises GogptError CFG234."""
     asked = config.train.shared_prefixes
-    if asked == "off":
-        return Sharing(on=False, why="train.shared_prefixes: off")
-    why = why_apart(config, checkpoint)
+    why = "train.shared_prefixes: off" if asked == "off" else why_apart(config, checkpoint)
+    if why is not None and asked == "on":
+        raise refused(why)
+    laid_out = config.data.packing and config.stage == "sft" and not config.data.streaming
     if why is not None:
-        if asked == "on":
-            raise refused(why)
-        return Sharing(on=False, why=why)
-    share = saved_by(bins, order, examples, shape, config.train.batch_size)
-    if asked == "auto" and share > ENOUGH:
-        return Sharing(on=False, why=f"common prefixes are {1 - share:.1%} of the tokens, less than {1 - ENOUGH:.0%}")
-    return Sharing(on=True, share=share)
+        return Sharing(on=False, why=why), sampled(False) if laid_out else None
+    found = sampled(True)
+    if asked == "auto" and found.share > ENOUGH:
+        return Sharing(on=False, why=f"common prefixes are {1 - found.share:.1%} of the tokens, less than {1 - ENOUGH:.0%}"), sampled(False)
+    return Sharing(on=True, share=found.share), found
 
 
 def refused(why: str) -> GogptError:
