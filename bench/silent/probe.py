@@ -15,8 +15,17 @@ NUM_BATCHES = 200
 IGNORE = -100
 
 
-def _first_text(tokenizer: Any, ids: list[int], labels: list[int]) -> dict[str, str]:
-    trained = [i for i, label in zip(ids, labels, strict=True) if label != IGNORE]
+def _trained(inputs: Any) -> Any:
+    """The trained ids of a batch, as often as they are trained: its labels, or the targets and weights that GoGPT has in their place."""
+    if "targets" in inputs:
+        return inputs["targets"].repeat_interleave(inputs["weights"])
+    labels = inputs["labels"]
+    return labels[labels != IGNORE]
+
+
+def _first_text(tokenizer: Any, inputs: Any) -> dict[str, str]:
+    ids = inputs["input_ids"][0].tolist()
+    trained = _trained(inputs if "targets" in inputs else {"labels": inputs["labels"][:1]}).tolist()
     return {"text": tokenizer.decode(ids, skip_special_tokens=False)[:600], "trained": tokenizer.decode(trained, skip_special_tokens=False)[:300]}
 
 
@@ -37,21 +46,22 @@ class Probe:
         self.parameters: list[Any] = []
 
     def batch(self, trainer: Any, model: Any, inputs: Any) -> None:
-        labels, ids = inputs.get("labels"), inputs.get("input_ids")
-        if labels is None or ids is None:
+        ids = inputs.get("input_ids")
+        if ids is None or ("labels" not in inputs and "targets" not in inputs):
             return
         if not self.parameters:
             self.parameters = [p for p in model.parameters() if p.requires_grad]
             self.before = [p.detach().clone() for p in self.parameters]
             self.seen["trainable"] = sum(p.numel() for p in self.parameters)
-            self.seen["first"] = _first_text(self.tokenizer, ids[0].tolist(), labels[0].tolist())
+            self.seen["first"] = _first_text(self.tokenizer, inputs)
             if self.leak:
                 self._measure_leak(trainer, model, inputs)
         if self.seen["batches"] < NUM_BATCHES:
             self.seen["rows"] += len(ids)
             self.seen["tokens"] += int(ids.numel())
-            self.seen["trained_tokens"] += int((labels != IGNORE).sum())
-            self.seen["stops_trained"] += int((labels == self.stop).sum())
+            trained = _trained(inputs)
+            self.seen["trained_tokens"] += len(trained)
+            self.seen["stops_trained"] += int((trained == self.stop).sum())
             self.seen["double_bos"] += int(((ids[:, 1:] == self.bos) & (ids[:, :-1] == self.bos)).any(dim=1).sum())
             # Of each pair of runs that ought to see the same: the words of all rows, whatever their padding.
             words = {self.tokenizer.decode([i for i in row if i]) for row in ids.tolist()}
@@ -110,12 +120,20 @@ class Probe:
         last, losses = begins[-1], []
         for shift in (0, 7):
             changed = {k: v.clone() if torch.is_tensor(v) else v for k, v in inputs.items()}
-            changed["labels"][:] = IGNORE
-            changed["labels"][0, last + 1 :] = inputs["labels"][0, last + 1 :]
             before = changed["input_ids"][0, :last]
             ordinary = before > 20
+            if "targets" in inputs:
+                late = inputs["at"] >= last
+                late &= inputs["at"] < inputs["input_ids"].shape[1]
+                changed |= {k: inputs[k][late] for k in ("at", "targets", "weights")}
+                changed["trained"] = int(changed["weights"].sum())
+                if "ends" in inputs:  # a beginning that documents share is the last one's own
+                    ordinary &= inputs["ends"][0, :last] <= last
+            else:
+                changed["labels"][:] = IGNORE
+                changed["labels"][0, last + 1 :] = inputs["labels"][0, last + 1 :]
             before[ordinary] = 21 + (before[ordinary] - 21 + shift) % 300
-            count = (changed["labels"] != IGNORE).sum()
+            count = torch.tensor(len(_trained(changed)))
             with torch.no_grad():
                 model.eval()
                 losses.append(float(trainer.compute_loss(model, changed, num_items_in_batch=count)))

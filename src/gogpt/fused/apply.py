@@ -243,6 +243,8 @@ def _off(module: Any, forward: Forward, wanted: list[torch.Tensor], shape: tuple
                 return f"it takes other arguments ({type(problem).__name__})"
             if not isinstance(out, torch.Tensor):
                 return "it gives no tensor"
+            if not out.requires_grad:
+                return "its result has no gradient"
             g = torch.randn(out.shape, generator=torch.Generator().manual_seed(2)).to(out.device, out.dtype)
             results.append((out, *torch.autograd.grad(out, (x, *wanted), g)))
     same = all(a.shape == b.shape and a.dtype == b.dtype and _near(a, b, some.dtype) for a, b in zip(*results, strict=True))

@@ -30,9 +30,14 @@ class Weights:
         return Weights(weight=kept[0], bias=kept[1], a=kept[2], b=kept[3], scale=self.scale)  # type: ignore[arg-type]
 
 
+def is_hooked(*modules: Any) -> bool:
+    """Whether somebody looks into a forward or backward pass of them, which a function over several modules would pass by."""
+    return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in modules)
+
+
 def is_plain(module: Any) -> bool:
     """Whether it is torch's Linear and nothing around it: no subclass (quantised layers are some), no hook, no parametrisation."""
-    return type(module) is torch.nn.Linear and not module._forward_hooks and not module._forward_pre_hooks and type(module.weight) is torch.nn.Parameter
+    return type(module) is torch.nn.Linear and not is_hooked(module) and type(module.weight) is torch.nn.Parameter
 
 
 def why_not_linear(module: Any) -> str | None:
@@ -47,8 +52,8 @@ def why_not_linear(module: Any) -> str | None:
 def weights_of(module: Any) -> Weights | None:
     """The weights of a layer as it is at this moment; None where it computes something else (merged, several adapters, dropout, DoRA, a bias of B)."""
     if type(module) is torch.nn.Linear:
-        return Weights(weight=module.weight, bias=module.bias)
-    if type(module) is not LoraLinear or not is_plain(module.base_layer):
+        return None if is_hooked(module) else Weights(weight=module.weight, bias=module.bias)
+    if type(module) is not LoraLinear or not is_plain(module.base_layer) or is_hooked(module):
         return None
     base = module.base_layer
     if module.merged or module.fan_in_fan_out:
@@ -59,7 +64,7 @@ def weights_of(module: Any) -> Weights | None:
     if len(active) != 1 or active[0] in module.lora_variant:
         return None
     a, b, dropout = module.lora_A[active[0]], module.lora_B[active[0]], module.lora_dropout[active[0]]
-    if type(a) is not torch.nn.Linear or type(b) is not torch.nn.Linear or a.bias is not None or b.bias is not None:
+    if not is_plain(a) or not is_plain(b) or a.bias is not None or b.bias is not None:
         return None
     if not isinstance(dropout, torch.nn.Identity):
         return None
