@@ -132,6 +132,18 @@ class GogptTrainer(Trainer):
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
         return None
 
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """With AdamW's state made now, as its first step would make it: made then, between a step's activations and the next one's, it takes the places that these
+        would use again (measured: 5.4 GB at most become 4.9 with SmolLM2-135M, full, rows of 1,832 tokens)."""
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if type(optimizer) is torch.optim.AdamW and optimizer.defaults.get("fused") and not optimizer.defaults.get("amsgrad") and self.args.device.type == "cpu":
+            for group in optimizer.param_groups:
+                for p in group["params"]:
+                    if p.requires_grad and not optimizer.state[p]:
+                        optimizer.state[p] = {"step": torch.zeros((), dtype=torch.float32), "exp_avg": torch.zeros_like(p, memory_format=torch.preserve_format),
+                                              "exp_avg_sq": torch.zeros_like(p, memory_format=torch.preserve_format)}
+        return optimizer
+
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.lr_scheduler is None:
             peak = self.plan.learning_rate
