@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-WORDS = "red blue green one two three four five north south east west sun moon star tree stone river what follows and after comes a question".split()
+WORDS = ["red", "blue", "green", "one", "two", "three", "four", "five", "north", "south", "east", "west", "sun", "moon", "star", "tree", "stone", "river", "what", "follows", "and", "after", "comes", "a", "question"]
 STEPS = 4
 
 

@@ -75,7 +75,7 @@ def training_arguments(config: RunConfig, plan: RunPlan, folder: RunFolder, deep
     try:
         args = TrainingArguments(
             output_dir=str(folder.checkpoints), num_train_epochs=1, max_steps=plan.steps,
-            learning_rate=train.learning_rate, per_device_train_batch_size=train.micro_batch_size,
+            learning_rate=train.learning_rate, per_device_train_batch_size=train.micro_rows,
             gradient_accumulation_steps=plan.accumulation, seed=train.seed,
             bf16=plan.precision == "bf16", fp16=plan.precision == "fp16", max_grad_norm=train.max_grad_norm,
             weight_decay=train.weight_decay, adam_beta1=train.adam_beta1, adam_beta2=train.adam_beta2,

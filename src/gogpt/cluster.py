@@ -185,7 +185,7 @@ def device_memory(config: RunConfig, checkpoint: Checkpoint, size: Size, accumul
         optimizer = 0
     if offload == "all":
         weights = gradients = 0
-    tokens = config.data.max_length * config.train.micro_batch_size
+    tokens = config.data.max_length * config.train.micro_rows
     work = Work(tokens=tokens, length=config.data.max_length, places=tokens, again=accumulation > 1, by_stretches=True)
     acts, _ = activations(config, checkpoint, work, WEIGHT_BYTES[dtype] if low else 4, fused=False)
     return DeviceMemory(weights=math.ceil(weights), gradients=math.ceil(gradients), optimizer=math.ceil(optimizer), copies=copies, activations=acts, reserve=RESERVE,
@@ -270,7 +270,7 @@ class ClusterPlan:
         train, world = self.config.train, self.cluster.count
         prepare = self.tokens / (self.assumed.prepare_rate * self.assumed.cores * world)
         return {"memory": self.memory.total / self.cluster.device.memory, "network": self.network_seconds / self.compute_seconds,
-                "batch": train.micro_batch_size * world / train.batch_size, "data": prepare / self.seconds}
+                "batch": train.micro_rows * world / train.batch_size, "data": prepare / self.seconds}
 
 
 def on_cluster(config: RunConfig, cluster: Cluster) -> RunConfig:
@@ -278,6 +278,9 @@ def on_cluster(config: RunConfig, cluster: Cluster) -> RunConfig:
     if config.parallel.config is not None:
         raise GogptError("CFG256", "a DeepSpeed file is not read for a cluster", where="recipe: parallel.config", expected="parallel.zero and parallel.offload",
                          fix="parallel.config=null parallel.zero=3, say")
+    if config.train.micro_batch_size == "auto":
+        raise GogptError("CFG256", "micro_batch_size: auto is found on the device itself", where="recipe: train.micro_batch_size", expected="a number",
+                         fix="train.micro_batch_size=1; the plan says what would mend it")
     nodes = math.ceil(cluster.count / PER_NODE)
     if nodes > 1 and cluster.count % PER_NODE:
         raise GogptError("CFG256", "nodes hold 8 devices each", where="--cluster", got=str(cluster.count), expected=f"up to {PER_NODE}, or a multiple of it",
@@ -294,11 +297,11 @@ def plan_cluster(config: RunConfig, checkpoint: Checkpoint, cluster: Cluster, *,
         raise GogptError("CFG256", "how long the run is, is not known: data is not read for a cluster", where="--tokens", expected="the tokens of the whole run",
                          fix="--tokens 1e12, or train.max_steps in the recipe")
     steps = train.max_steps or 0 if tokens is None else math.ceil(tokens / per_step)
-    accumulation = math.ceil(train.batch_size / (train.micro_batch_size * world))
+    accumulation = math.ceil(train.batch_size / (train.micro_rows * world))
     size = size_of(config, checkpoint)
     ops = operations(size, config.method.kind, length, recompute=train.gradient_checkpointing)
     # The devices that have most to do set the pace; where the batch is too small, the others wait.
-    busy = min(train.micro_batch_size * accumulation, train.batch_size) * length
+    busy = min(train.micro_rows * accumulation, train.batch_size) * length
     sent = traffic(config, size, accumulation)
     shard = size.trainable / (world if config.parallel.engine == "fsdp" or config.parallel.stage else 1)
     # AdamW reads weight, gradient and two moments, and writes all but the gradient: 28 bytes.
@@ -316,7 +319,7 @@ def _changed(config: RunConfig, train: dict[str, Any], parallel: dict[str, Any])
 
 def _settings(plan: ClusterPlan, what: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Settings of train and of parallel that may mend a limit, the cheapest first."""
-    micro, batch, world = plan.config.train.micro_batch_size, plan.config.train.batch_size, plan.cluster.count
+    micro, batch, world = plan.config.train.micro_rows, plan.config.train.batch_size, plan.cluster.count
     zero: list[dict[str, Any]] = [{"engine": "deepspeed", "zero": stage} for stage in (2, 3) if plan.config.method.kind != "qlora"]
     saved: list[dict[str, Any]] = [{"gradient_checkpointing": True}, {"gradient_checkpointing": True, "micro_batch_size": 1}]
     if what == "memory":
@@ -370,7 +373,7 @@ def to_dict(plan: ClusterPlan, checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "device": device.name, "devices": plan.cluster.count, "source": device.source, "engine": plan.config.parallel.engine, "zero": plan.config.parallel.stage,
         "method": plan.config.method.kind, "parameters": plan.size.parameters, "trainable_parameters": plan.size.trainable,
-        "batch_size": train.batch_size, "micro_batch_size": train.micro_batch_size, "accumulation": plan.accumulation, "max_length": plan.config.data.max_length,
+        "batch_size": train.batch_size, "micro_batch_size": train.micro_rows, "accumulation": plan.accumulation, "max_length": plan.config.data.max_length,
         "tokens": plan.tokens, "tokens_per_step": plan.tokens_per_step, "steps": plan.steps,
         "memory": {"total": memory.total, "available": device.memory, "weights": memory.weights, "gradients": memory.gradients, "optimizer": memory.optimizer,
                    "copies": memory.copies, "activations": memory.activations, "reserve": memory.reserve, "host": memory.host},

@@ -162,7 +162,8 @@ class TrainConfig(_Part):
     warmup: float = Field(0.03, ge=0, le=10**7, description="below 1: share of all steps; from 1 on: steps")
     min_lr_ratio: float = Field(0.0, ge=0, le=1, description="end of the decay as a share of the peak")
     batch_size: int = Field(16, ge=1, le=10**6, description="sequences (packed: rows) of one optimizer step over all processes")
-    micro_batch_size: int = Field(4, ge=1, le=10**6, description="sequences of one forward pass of one process")
+    micro_batch_size: Annotated[int, Field(ge=1, le=10**6)] | Literal["auto"] = Field(
+        4, description="sequences (packed: rows) of one forward pass of one process; auto: as many as the memory plan finds room for")
     seed: int = Field(0, ge=0, lt=2**32)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     optimizer: Literal["adamw", "sgd", "adafactor"] = "adamw"
@@ -187,6 +188,13 @@ class TrainConfig(_Part):
     trainer: dict[str, Any] = Field(
         default_factory=dict, description="further keys of transformers' TrainingArguments, checked against the installed version"
     )
+
+
+    @property
+    def micro_rows(self) -> int:
+        """``micro_batch_size`` once it is known: of auto, ``plan.fitted`` puts a number in its place."""
+        assert self.micro_batch_size != "auto"
+        return self.micro_batch_size
 
 
 class ParallelConfig(_Part):

@@ -91,7 +91,7 @@ def hold(model: str, data: Sequence[str] = (), *, template: str | None = None, b
         prepared, examples, tokenizer, chosen = _of_run(config, data, progress)
         loading = Loading(model=place, base=base, dtype=plan["weights_dtype"], precision=plan["precision"], attention=config.model.attention,
                           pad_id=pad_id(tokenizer))
-        size = batch_size or config.train.micro_batch_size
+        size = batch_size or config.train.micro_rows
     else:
         if not data:
             raise _nothing(model, "a model, which has no evaluation set of its own")

@@ -23,6 +23,8 @@ from gogpt.quantisation import split_modules, weight_bytes
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 RUNTIME = 640 << 20
 """Resident before the model is loaded, on a CPU: Python, torch, transformers and the run's data (bench/plan.py measures it). A GPU's allocator has none of it."""
+SLACK = 0.35
+"""Of activations, on a CPU: blocks that the C library freed and could not use again (bench/plan.py measures what comes out)."""
 CHUNK_BYTES = 1 << 28
 """Of float32 logits at once, at most (``loss.CHUNK_BYTES``)."""
 
@@ -119,6 +121,8 @@ def estimate_memory(config: RunConfig, checkpoint: Checkpoint, dtype: str, work:
     s = _sizes(checkpoint)
     first = 0 if lora else min(every, s.vocab * s.hidden * 4)
     begin, end = activations(config, checkpoint, work, size, fused=fused)
+    if runtime:  # on a CPU
+        begin, end = round(begin * (1 + SLACK)), round(end * (1 + SLACK))
     if work.again or parallel.engine != "ddp" or world > 1:  # engines keep their own buffers of them
         gradients, acts = every + (first if work.again else 0), begin
     elif begin + first >= end + every:

@@ -198,6 +198,29 @@ def document_rows(config: RunConfig, documents: ExampleSet, *, seed: int | None)
     return documents.cut(order[chosen], cuts), bins
 
 
+FITS = 0.8
+"""Of the device's memory: what the largest micro-batch of ``micro_batch_size: auto`` may need. The estimate is within 15%, and others use the machine too."""
+
+
+def fitted(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env: EnvFacts, *, bins: Bins | None = None) -> RunConfig:
+    """The recipe with a number for ``micro_batch_size: auto``: of those that divide the step's rows over the processes, the largest whose full rows fit; 1 where none does."""
+    if config.train.micro_batch_size != "auto":
+        return config
+    longest = config.data.max_length if config.data.packing or bins is not None else int(train.lengths.max(initial=1))
+    share = train.num_trained / max(1, train.num_tokens)
+    each = max(1, config.train.batch_size // config.parallel.world_size)
+    dtype = pick_weights_dtype(config, pick_precision(config, env))
+    by_stretches = not config.data.packing or (config.model.attention == "auto" and why_not_causal(checkpoint.text_config) is None)
+    for rows in (n for n in range(each, 0, -1) if each % n == 0):
+        chosen = config.model_copy(update={"train": config.train.model_copy(update={"micro_batch_size": rows})})
+        tokens = rows * longest
+        work = Work(tokens=tokens, length=longest, places=round(tokens * share), again=rows < each, by_stretches=by_stretches)
+        memory = estimate_memory(chosen, checkpoint, dtype, work, fused=config.train.fused and env.device == "cpu", runtime=RUNTIME if env.device == "cpu" else 0)
+        if memory.total <= FITS * env.memory_total:
+            break
+    return chosen
+
+
 def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env: EnvFacts, *, bins: Bins | None = None,
               sampled_rows: int = 0) -> RunPlan:
     """The plan of a recipe for these examples on this machine. ``bins``: where rows are cut already (stage pretrain).
@@ -214,18 +237,18 @@ def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env:
     epochs = total / len(bins) if bins and not sampled_rows else 0.0
     quant = quantisation_of(config, checkpoint.folder, dtype)
     order = row_order(len(bins), 0 if sampled_rows else total, config.train.seed)
-    accumulation, quadratic = max(1, config.train.batch_size // (config.train.micro_batch_size * world)), quadratic_of(checkpoint)
+    accumulation, quadratic = max(1, config.train.batch_size // (config.train.micro_rows * world)), quadratic_of(checkpoint)
     by_stretches = config.model.attention == "auto" and why_not_causal(checkpoint.text_config) is None
 
     def sampled(shares: bool) -> Sampled:
-        shape = step_shape(accumulation, config.train.micro_batch_size, config.data.max_length, world, quadratic, flat=by_stretches, shares=shares)
+        shape = step_shape(accumulation, config.train.micro_rows, config.data.max_length, world, quadratic, flat=by_stretches, shares=shares)
         return sample_steps(bins, order, train, shape, config.train.batch_size)
 
     sharing, found = decide(config, checkpoint, sampled)
     if found is not None:
         work = Work(tokens=found.tokens, length=config.data.max_length, places=found.places, again=found.turns > 1, by_stretches=by_stretches)
     else:
-        longest = np.sort(bins.sums(lengths))[::-1][: config.train.micro_batch_size]
+        longest = np.sort(bins.sums(lengths))[::-1][: config.train.micro_rows]
         tokens = int(longest.max(initial=0)) * longest.size
         work = Work(tokens=tokens, length=int(longest.max(initial=0)), places=round(tokens * train.num_trained / max(1, train.num_tokens)), again=accumulation > 1,
                     by_stretches=by_stretches or not config.data.packing)
@@ -233,7 +256,7 @@ def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env:
         steps=steps, warmup_steps=count_warmup(config.train, steps), schedule=config.train.schedule,
         learning_rate=config.train.learning_rate, min_lr_ratio=config.train.min_lr_ratio,
         epochs=epochs, batch_size=config.train.batch_size,
-        micro_batch_size=config.train.micro_batch_size,
+        micro_batch_size=config.train.micro_rows,
         accumulation=accumulation, world_size=world, quadratic=quadratic, sharing=sharing,
         precision=precision, weights_dtype=dtype, method=config.method.kind, max_length=config.data.max_length,
         packing=config.data.packing, bins=bins, order=order,

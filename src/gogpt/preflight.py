@@ -21,7 +21,7 @@ from gogpt.findings import Verdict, judge
 from gogpt.modelfiles import Checkpoint, check_new_tokens, find_model, find_tokenizer, model_facts, trains_new
 from gogpt.packing import batch_rows
 from gogpt.parallel import Asked, EngineFile, agreed, corrected, file_rates, open_engine_file, patch, written
-from gogpt.plan import RunPlan, document_rows, make_plan
+from gogpt.plan import RunPlan, document_rows, fitted, make_plan
 from gogpt.quantisation import check_base, check_method, quantised_facts
 from gogpt.show import pick_samples
 from gogpt.templates import NO_TEMPLATE, Template, pick_template
@@ -147,6 +147,7 @@ def preflight(config: RunConfig, *, progress: Callable[[int], None] | None = Non
     if config.stage == "pretrain":
         pieces, bins = document_rows(config, prepared.train, seed=config.train.seed)
         prepared = replace(prepared, train=pieces, eval=document_rows(config, prepared.eval, seed=None)[0])
+    config = fitted(config, prepared.train, Checkpoint(folder), env, bins=bins)
     plan = make_plan(config, prepared.train, Checkpoint(folder), env, bins=bins, sampled_rows=prepared.facts.sampled_only)
     file = None
     if config.parallel.config is not None:

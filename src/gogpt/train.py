@@ -23,7 +23,7 @@ from transformers import set_seed
 
 from gogpt.adapters import add_method, base_note
 from gogpt.arguments import training_arguments
-from gogpt.attention import DOCUMENTS, attend_by_document
+from gogpt.attention import attend_by_document
 from gogpt.config import RunConfig
 from gogpt.data.ledger import Ledger
 from gogpt.data.stream import RowStream, read_mark
@@ -51,10 +51,8 @@ from gogpt.runfolder import (
     write_json,
     write_text,
 )
-from gogpt.sharing import refused, why_model_apart
 from gogpt.show import pick_samples, write_samples
-from gogpt.trainer import STREAM_MARK, GogptTrainer, checkpoint_of
-from gogpt.trees import StepShape
+from gogpt.trainer import STREAM_MARK, GogptTrainer, checkpoint_of, step_shape
 from gogpt.watch import RUN_CHECKS, RunStopped, Watch
 from gogpt.world import World, deepspeed_settings
 
@@ -377,22 +375,6 @@ def _run(before: Preflight, args: Any, folder: RunFolder, observer: Observer, st
     Ranks().wait()
     return Outcome(folder=folder.path, steps=step, stopped_early=rhythm.stopped_early,
                    findings=(*before.verdict.findings, *_found(status, watch)), report=report)
-
-
-def step_shape(base: Any, before: Preflight, note: Callable[[str], None]) -> StepShape | None:
-    """How the steps of this run are laid out on this model; None where the plan's rows are its rows. Raises GogptError CFG234."""
-    plan = before.plan
-    if not plan.laid_out:
-        return None
-    shares = plan.sharing.on
-    # The class fills in what config.json leaves out.
-    if shares and (why := why_model_apart(base.config.get_text_config().to_dict())) is not None:
-        if before.config.train.shared_prefixes == "on":
-            raise refused(why)
-        note(f"prefixes are not shared: {why}")
-        shares = False
-    # DeepSpeed counts its passes to know when a step ends.
-    return plan.shape(flat=base.config._attn_implementation == DOCUMENTS, shares=shares, spread=before.config.parallel.engine == "deepspeed")
 
 
 def takes_fused(config: RunConfig, args: Any) -> bool:

@@ -20,6 +20,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from gogpt.attention import DOCUMENTS
 from gogpt.batches import RankBatches, Rows, Steps, StreamRows, by_length, collate, collate_rows
 from gogpt.config import ParallelConfig
 from gogpt.data.store import ExampleSet
@@ -38,7 +39,9 @@ from gogpt.engines import (
 from gogpt.errors import GogptError
 from gogpt.loss import summed_loss
 from gogpt.plan import RunPlan
+from gogpt.preflight import Preflight
 from gogpt.runfolder import RunFolder, write_json
+from gogpt.sharing import refused, why_model_apart
 from gogpt.trees import StepShape
 from gogpt.watch import Watch
 
@@ -330,3 +333,19 @@ def checkpoint_of(path: Path) -> Path:
         raise GogptError("RUN611", "the checkpoint is not whole: no trainer_state.json", where=str(path),
                          fix="remove that folder; an earlier checkpoint is used then")
     return state
+
+
+def step_shape(base: Any, before: Preflight, note: Callable[[str], None]) -> StepShape | None:
+    """How the steps of this run are laid out on this model; None where the plan's rows are its rows. Raises GogptError CFG234."""
+    plan = before.plan
+    if not plan.laid_out:
+        return None
+    shares = plan.sharing.on
+    # The class fills in what config.json leaves out.
+    if shares and (why := why_model_apart(base.config.get_text_config().to_dict())) is not None:
+        if before.config.train.shared_prefixes == "on":
+            raise refused(why)
+        note(f"prefixes are not shared: {why}")
+        shares = False
+    # DeepSpeed counts its passes to know when a step ends.
+    return plan.shape(flat=base.config._attn_implementation == DOCUMENTS, shares=shares, spread=before.config.parallel.engine == "deepspeed")

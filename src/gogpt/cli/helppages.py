@@ -71,7 +71,7 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
         "parameters, trainable_parameters, quantised_parameters, quant_type, weights_dtype, method, precision, max_length, packing, stage, across_documents": "what is trained, and how",
         "sampled_rows": "of a stream, the rows of data that it was judged on: `rows`, `examples`, `tokens` and `trained_tokens` are of those, and `epochs` is "
                         "null; else 0",
-        "memory": "estimated bytes of a step's peak: `total` = `weights` + `gradients` + `optimizer` + `activations`",
+        "memory": "estimated bytes of a step's peak: `total` = `runtime` + `weights` + `gradients` + `optimizer` + `activations` (docs/memory.md)",
         "seconds": "estimated from timed micro-batches; null where nothing was timed",
     }),
     "cluster": ("`gogpt plan RECIPE --cluster COUNTxDEVICE --format json`.", {

@@ -90,7 +90,7 @@ def _print(before: Preflight, d: dict[str, Any], console: Console, lang: str) ->
         ("train", f"{d['method']}: {short_number(d['trainable_parameters'])} of {short_number(d['parameters'])} parameters, {d['precision']}"),
         *([("base", f"{short_number(d['quantised_parameters'])} parameters in {d['quant_type']}, {short_number(d['parameters'] - d['quantised_parameters'])} in {d['weights_dtype']}")]
           if d["quant_type"] else []),
-        ("memory", f"about {size(memory['total'])} = weights {size(memory['weights'])} + gradients {size(memory['gradients'])} + optimizer {size(memory['optimizer'])} + activations {size(memory['activations'])}"),
+        ("memory", f"about {size(memory['total'])} = " + (f"runtime {size(memory['runtime'])} + " if memory["runtime"] else "") + f"weights {size(memory['weights'])} + gradients {size(memory['gradients'])} + optimizer {size(memory['optimizer'])} + activations {size(memory['activations'])}"),
         ("time", f"about {duration(d['seconds'])} (from timed micro-batches)" if d["seconds"] is not None else "not timed"),
         ("lr", f"{d['schedule']}, peak {d['learning_rate']:g} after {d['warmup_steps']} warm-up steps" if d["driven_by"] is None else
          f"{d['driven_by']} of the DeepSpeed file, peak {max(y for _, y in d['lr']):g}, last {d['lr'][-1][1]:g}; the recipe's {d['schedule']} is not used"),
