@@ -128,6 +128,7 @@ def _train(config: RunConfig, observer: Observer, *, resume: bool, overwrite: bo
         refuse_folder(folder, resume=resume, overwrite=overwrite)
     observer.stage("reading data")
     before = preflight(config, progress=observer.reading, keep=True)
+    config = before.config  # micro_batch_size: auto is a number now
     observer.planned(before)
     for told in before.prepared.told:
         observer.note(told)

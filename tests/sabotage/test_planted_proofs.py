@@ -325,6 +325,7 @@ def test_an_optimizer_that_holds_other_parameters(gogpt: Any, recipe: Any, monke
 
     def of_a_copy(self: GogptTrainer, *args: Any) -> Any:
         optimizer = create(self, *args)
+        optimizer.state.clear()
         for group in optimizer.param_groups:
             group["params"] = [torch.nn.Parameter(p.detach().clone()) for p in group["params"]]
         return optimizer
