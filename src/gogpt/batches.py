@@ -158,6 +158,20 @@ class Slot:
     turn: int
 
 
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Every slot of a run, one a batch, made as they are asked for: a long run has millions."""
+
+    num_steps: int
+    turns: int
+
+    def __len__(self) -> int:
+        return self.num_steps * self.turns
+
+    def __iter__(self) -> Iterator[list[Slot]]:
+        return ([Slot(step, turn)] for step in range(self.num_steps) for turn in range(self.turns))
+
+
 class Steps(Dataset[dict[str, Any]]):
     """The micro-batches of one process, each step's examples laid out as a whole (``trees.lay_out``). Item ``Slot(s, k)`` is its k-th of step s, collated.
 
@@ -175,9 +189,9 @@ class Steps(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return self.num_steps * self.shape.turns
 
-    def slots(self) -> list[list[Slot]]:
+    def slots(self) -> Slots:
         """Of the whole run, in order: what a DataLoader takes for its batches."""
-        return [[Slot(step, turn)] for step in range(self.num_steps) for turn in range(self.shape.turns)]
+        return Slots(self.num_steps, self.shape.turns)
 
     def __getitem__(self, slot: Slot) -> dict[str, Any]:
         wanted = self._ask(slot.step)

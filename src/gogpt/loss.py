@@ -16,13 +16,9 @@ from torch.utils.checkpoint import checkpoint
 
 from gogpt.engines import unwrapped
 from gogpt.fused import PlainHead, linear_cross_entropy, plain_head
+from gogpt.memory import CHUNK_BYTES
 from gogpt.model import forward_inputs
 from gogpt.records import IGNORE_INDEX
-
-CHUNK_BYTES = 1 << 28
-"""Of float32 logits at once. More trained positions than that (1,365 at 49,152 tokens of vocabulary, 441 at 151,936) are taken in equal chunks, whose
-logits are thrown away and computed again in the backward pass: one product more in the head beside three (two where it is frozen), and memory that no
-longer grows with K x V."""
 
 
 def base_of(model: Any) -> Any:

@@ -26,7 +26,8 @@ RUNTIME = 640 << 20
 SLACK = 0.35
 """Of activations, on a CPU: blocks that the C library freed and could not use again (bench/plan.py measures what comes out)."""
 CHUNK_BYTES = 1 << 28
-"""Of float32 logits at once, at most (``loss.CHUNK_BYTES``)."""
+"""Of float32 logits at once, at most. Fewer and larger chunks write the head's gradient fewer times; a head that is more than one product computes each chunk again in
+the backward pass (``loss``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,7 +82,7 @@ class RunPlan:
 
     def shape(self, *, flat: bool, shares: bool, spread: bool = False) -> StepShape:
         """What holds a step. ``flat``: attention takes a micro-batch as one long row; ``spread``: see ``StepShape``."""
-        return step_shape(self.accumulation, self.micro_batch_size, self.max_length, self.world_size, self.quadratic, flat=flat, shares=shares, spread=spread)
+        return _step_shape(self.accumulation, self.micro_batch_size, self.max_length, self.world_size, self.quadratic, flat=flat, shares=shares, spread=spread)
 
     @property
     def streaming(self) -> bool:
@@ -186,7 +186,7 @@ def pick_weights_dtype(config: RunConfig, precision: str) -> str:
     return {"bf16": "bfloat16", "fp16": "float16"}[precision]
 
 
-def step_shape(turns: int, micro_batch_size: int, max_length: int, processes: int, quadratic: float, *, flat: bool, shares: bool, spread: bool = False) -> StepShape:
+def _step_shape(turns: int, micro_batch_size: int, max_length: int, processes: int, quadratic: float, *, flat: bool, shares: bool, spread: bool = False) -> StepShape:
     return StepShape(turns=turns, rows=1 if flat else micro_batch_size, capacity=max_length * micro_batch_size if flat else max_length, processes=processes,
                      least=LEAST_SHARED if shares else None, quadratic=quadratic, spread=spread)
 
@@ -241,7 +241,7 @@ def make_plan(config: RunConfig, train: ExampleSet, checkpoint: Checkpoint, env:
     by_stretches = config.model.attention == "auto" and why_not_causal(checkpoint.text_config) is None
 
     def sampled(shares: bool) -> Sampled:
-        shape = step_shape(accumulation, config.train.micro_rows, config.data.max_length, world, quadratic, flat=by_stretches, shares=shares)
+        shape = _step_shape(accumulation, config.train.micro_rows, config.data.max_length, world, quadratic, flat=by_stretches, shares=shares)
         return sample_steps(bins, order, train, shape, config.train.batch_size)
 
     sharing, found = decide(config, checkpoint, sampled)

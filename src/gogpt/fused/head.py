@@ -16,9 +16,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 
 from gogpt.engines import unwrapped
 from gogpt.fused.products import is_plain
+from gogpt.memory import CHUNK_BYTES
 
-CHUNK_BYTES = 1 << 28
-"""Of float32 logits at once: fewer and larger chunks write the head's gradient fewer times."""
 BLOCK_BYTES = 1 << 20
 """Of float32 logits between whose maximum, exponential, sum and product they stay in a core's cache."""
 
